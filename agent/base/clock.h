@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Time, with its unit in every name. Deadlines and durations use the monotonic
+// clock; what people and bills read uses the wall clock.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+int64_t clock_monotonic_us(void);
+int64_t clock_wall_ms(void); // since 1970-01-01T00:00:00Z
+
+enum { CLOCK_RFC3339_SIZE = 32 };
+
+// "2026-01-31T09:08:07.654Z"; returns `text`.
+char *clock_format_rfc3339(int64_t wall_ms, char text[CLOCK_RFC3339_SIZE]);

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small files and directories. Calls block on the local disk.
+#pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "agent/base/error.h"
+
+// Reads all of `path` (relative to `directory_fd`, or AT_FDCWD) into memory the
+// caller frees, NUL-terminated. -EFBIG when it is larger than `max_bytes`.
+int file_read(int directory_fd, const char *path, size_t max_bytes, char **ret_text,
+	      size_t *ret_length, struct error *err);
+
+// Replaces `path` by `text`: temporary file beside it, fsync, rename, fsync of
+// the directory. Afterwards either the old or the new content is there, whole.
+int file_write_atomic(int directory_fd, const char *path, const void *bytes, size_t length,
+		      mode_t mode, struct error *err);
+
+// Writes a short text to an existing kernel file (cgroup, sysctl, proc) in one write.
+int file_write_kernel(int directory_fd, const char *path, const char *text, struct error *err);
+
+// Creates `path` and its missing parents (mode 0755 for parents, `mode` for the last).
+// An existing directory is fine.
+int directory_make(const char *path, mode_t mode, struct error *err);
+
+// Removes `path` and everything below it, without following symbolic links or
+// leaving the file system. A missing path is success. Unlinking a large file
+// may take seconds: in penstockd call it from a janitor process only.
+int directory_remove(int directory_fd, const char *path, struct error *err);

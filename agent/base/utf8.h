@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Bytes of the character at `text` (1 to 4), or 0 when the `length` bytes do not begin with one.
+size_t utf8_length(const char *text, size_t length);
+
+// Encodes a code point; returns the number of bytes.
+size_t utf8_encode(uint32_t code, char ret_bytes[4]);
