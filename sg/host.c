@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host's own table. Interfaces of ENIs live in the namespaces of their VPCs; should one ever
+// stand in the host's, nothing goes in or out of it there.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/scope.h"
+#include "sg/internal.h"
+
+static const struct {
+	const char *name;
+	enum nf_inet_hooks hook;
+	enum nft_field interface;
+} chains[] = {
+	{"prerouting", NF_INET_PRE_ROUTING, NFT_FIELD_IIFNAME},
+	{"forward", NF_INET_FORWARD, NFT_FIELD_OIFNAME},
+	{"output", NF_INET_LOCAL_OUT, NFT_FIELD_OIFNAME},
+};
+
+enum { HOST_PRIORITY = -300 };
+
+static void table_name(const char *install, char name[NFT_NAME_SIZE])
+{
+	snprintf(name, NFT_NAME_SIZE, "%s-%s", SG_TABLE, install);
+}
+
+static int send_batch(struct nft_batch *batch, const char *table, int netfilter_socket,
+		      struct error *err)
+{
+	const struct error *failure;
+
+	if (nft_batch_send(batch, netfilter_socket, err) < 0)
+		return error_wrap(err, "host table %s", table);
+	failure = nft_batch_failure(batch, "");
+	return failure ? error_set(err, failure->code, "host table %s: %s", table, failure->message)
+		       : 0;
+}
+
+int sg_host_ensure(const char *install, int netfilter_socket, struct error *err)
+{
+	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
+	char table[NFT_NAME_SIZE], comment[NFT_COMMENT_SIZE];
+
+	table_name(install, table);
+	snprintf(comment, sizeof(comment), "penstock %s", install);
+	nft_table_add(batch, table, comment);
+	nft_counter_add(batch, table, "from_or_to_eni");
+	for (size_t i = 0; i < ARRAY_LENGTH(chains); i++) {
+		struct nft_rule *rule = nft_rule_new(table, chains[i].name, NULL);
+
+		nft_chain_add(batch, &(struct nft_chain){.table = table,
+							 .name = chains[i].name,
+							 .base = true,
+							 .hook = chains[i].hook,
+							 .priority = HOST_PRIORITY,
+							 .policy = NF_ACCEPT});
+		nft_chain_flush(batch, table, chains[i].name);
+		nft_match_interface_prefix(rule, chains[i].interface, NFT_CMP_EQ,
+					   SG_INTERFACE_PREFIX);
+		nft_count_named(rule, "from_or_to_eni");
+		nft_verdict(rule, NF_DROP, NULL);
+		nft_rule_add(batch, rule);
+	}
+	return send_batch(batch, table, netfilter_socket, err);
+}
+
+int sg_host_inventory(const char *install, int netfilter_socket, struct sg_object **ret_objects,
+		      size_t *ret_count, struct error *err)
+{
+	scoped_free struct nft_object *tables = NULL;
+	struct sg_object *objects;
+	char table[NFT_NAME_SIZE];
+	size_t count, found = 0;
+
+	if (nft_tables_dump(netfilter_socket, &tables, &count, err) < 0)
+		return error_wrap(err, "host tables");
+	table_name(install, table);
+	objects = sg_allocate((count + 1) * sizeof(*objects));
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(tables[i].name, table) != 0)
+			continue;
+		objects[found].kind = SG_OBJECT_HOST_TABLE;
+		memcpy(objects[found].name, table, sizeof(table));
+		memcpy(objects[found].owner, install, strnlen(install, SG_ID_SIZE - 1));
+		found++;
+	}
+	*ret_objects = objects;
+	*ret_count = found;
+	return 0;
+}
+
+int sg_host_delete(const char *install, int netfilter_socket, struct error *err)
+{
+	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
+	scoped_free struct sg_object *objects = NULL;
+	size_t count;
+
+	if (sg_host_inventory(install, netfilter_socket, &objects, &count, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < count; i++)
+		nft_table_delete(batch, objects[i].name);
+	return count ? send_batch(batch, objects[0].name, netfilter_socket, err) : 0;
+}
