@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The faults of one document: each a JSON pointer and what is wrong there.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/base/arena.h"
+
+enum { FAULTS_MAX = 64 };
+
+struct fault {
+	const char *pointer; // RFC 6901; "" is the whole document
+	const char *message;
+};
+
+struct fault_list {
+	struct arena *arena; // owns the texts; set before first use
+	struct fault faults[FAULTS_MAX];
+	uint32_t count;
+	bool more; // there were more than FAULTS_MAX
+};
+
+// Copies both texts into the arena.
+__attribute__((format(printf, 3, 4))) void fault_add(struct fault_list *list, const char *pointer,
+						     const char *format, ...);
