@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// A container's first process: pid 1 of its own pid namespace, in its own mount namespace;
+// network, hostname and ipc are the task's. Its pidfd is the handle for signals and health checks.
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "agent/guest/init.h"
+
+#include "agent/base/clock.h"
+#include "agent/base/scope.h"
+
+enum { STDERR = 2, FAILURE_STATUS = 127 };
+
+int init_clone(uint64_t flags, int *ret_pidfd)
+{
+	struct clone_args arguments = {
+		.flags = flags | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+		.exit_signal = SIGCHLD,
+	};
+
+	return (int)syscall(SYS_clone3, &arguments, sizeof(arguments));
+}
+
+void init_child_prepare(int stdout_fd, int stderr_fd)
+{
+	sigset_t none;
+	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int number = 1; number < NSIG; number++)
+		signal(number, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setsid();
+	umask(022);
+	dup2(null_fd, 0);
+	dup2(stdout_fd < 0 ? null_fd : stdout_fd, 1);
+	dup2(stderr_fd < 0 ? null_fd : stderr_fd, STDERR);
+	syscall(SYS_close_range, STDERR + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+}
+
+_Noreturn void init_child_fail(int fd, const struct error *err)
+{
+	ssize_t ignored = write(fd, err->message, strlen(err->message));
+
+	(void)ignored;
+	_exit(FAILURE_STATUS);
+}
+
+static _Noreturn void run_child(const struct container_plan *plan, int stdout_fd, int stderr_fd,
+				int start_fd)
+{
+	struct error err = {0};
+
+	init_child_prepare(stdout_fd, stderr_fd);
+	if (init_rootfs_enter(plan, &err) == 0)
+		init_identity_exec(plan->spec, plan->spec->arguments, &err);
+	init_child_fail(start_fd, &err);
+}
+
+struct pipe_pair {
+	int read_fd, write_fd;
+};
+
+static void close_pipes(struct pipe_pair pipes[3])
+{
+	for (int i = 0; i < 3; i++) {
+		close_fd(&pipes[i].read_fd);
+		close_fd(&pipes[i].write_fd);
+	}
+}
+
+static int open_pipes(struct pipe_pair pipes[3], struct error *err)
+{
+	for (int i = 0; i < 3; i++) {
+		int fds[2];
+
+		if (pipe2(fds, O_CLOEXEC) < 0)
+			return error_errno(err, "pipe");
+		pipes[i] = (struct pipe_pair){fds[0], fds[1]};
+		fcntl(fds[0], F_SETFL, O_NONBLOCK);
+		// The write ends belong to whatever user the container runs as: it may open
+		// /dev/stdout.
+		fchmod(fds[1], 0622);
+	}
+	return 0;
+}
+
+int init_container_start(struct container *container, const struct guest_manifest *manifest,
+			 uint32_t index, struct error *err)
+{
+	const struct container_plan plan = {container->spec, manifest, index};
+	struct pipe_pair pipes[3] = {{-1, -1}, {-1, -1}, {-1, -1}};
+	int result = open_pipes(pipes, err);
+
+	if (result == 0) {
+		container->pid = init_clone(CLONE_NEWPID | CLONE_NEWNS, &container->pidfd);
+		if (container->pid == 0)
+			run_child(&plan, pipes[0].write_fd, pipes[1].write_fd, pipes[2].write_fd);
+		if (container->pid < 0)
+			result = error_errno(err, "clone");
+	}
+	if (result < 0) {
+		container->pid = 0;
+		close_pipes(pipes);
+		return result;
+	}
+	container->phase = CONTAINER_STARTING;
+	for (int i = 0; i < 2; i++)
+		init_log_open(&container->streams[i], take_fd(&pipes[i].read_fd));
+	container->start_fd = take_fd(&pipes[2].read_fd);
+	close_pipes(pipes);
+	return 0;
+}
+
+int init_container_started(struct container *container, struct error *err)
+{
+	char text[ERROR_MESSAGE_MAX];
+	ssize_t length = read(container->start_fd, text, sizeof(text) - 1);
+
+	if (length < 0 && (errno == EAGAIN || errno == EINTR))
+		return -EAGAIN;
+	close_fd(&container->start_fd);
+	if (length <= 0)
+		return 0;
+	text[length] = '\0';
+	return error_set(err, ENOEXEC, "%s", text);
+}
+
+static void send_signal(const struct container *container, int number)
+{
+	syscall(SYS_pidfd_send_signal, container->pidfd, number, NULL, 0);
+}
+
+void init_container_stop(struct container *container, int64_t now_us)
+{
+	send_signal(container, SIGTERM);
+	container->kill_us = now_us + (int64_t)container->spec->stop_timeout_s * 1000000;
+}
+
+void init_container_kill(struct container *container)
+{
+	send_signal(container, SIGKILL);
+	container->killed = true;
+}
