@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// penstock-shim from the inside. One thread, one poll() over a table that is made
+// anew each turn; each file below owns its part of `struct shim`:
+//
+//	shim_main.c    descriptors, the loop, the next deadline
+//	shim_agent.c   the agent's connection: requests in, snapshots out, status on disk
+//	shim_vmm.c     attached descriptors, the VMM, its console and QMP
+//	shim_guest.c   the guest's connections: HTTP framing, deadlines
+//	shim_routes.c  what each path answers
+#pragma once
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/base/buffer.h"
+#include "agent/base/log.h"
+#include "agent/base/process.h"
+#include "agent/cell/protocol.h"
+#include "agent/cell/shim_log.h"
+#include "agent/guest/http.h"
+#include "agent/vmm/qmp.h"
+
+enum {
+	SHIM_CONNECTIONS_MAX = 16,
+	SHIM_REQUEST_DEADLINE_US = 10 * 1000 * 1000, // to send a request, and to read its answer
+	SHIM_BOOTS_MAX = 2,
+	SHIM_STREAMS = 2,
+};
+
+struct shim_agent {
+	int listener_fd; // shim.sock
+	int channel_fd;  // the one agent connection, -1: none
+	bool stale;      // it has not got the latest snapshot yet
+};
+
+struct shim_vmm {
+	struct process process;
+	int attached[VMM_ATTACH_COUNT]; // -1: not attached
+	int images[VMM_IMAGES_MAX];
+	struct vmm_launch *launch; // kept for a second boot; NULL: not launched
+	int console_fd;            // read end of its stdout and stderr
+	struct log_file console;
+	int qmp_fd;
+	struct qmp qmp;
+	int64_t boot_deadline_us; // 0: none
+	bool boot_again;          // it was killed because its boot hung
+	bool forbidden;           // stopped or killed: it is not started any more
+};
+
+struct guest_connection {
+	int fd; // -1: free
+	struct http_reader reader;
+	struct buffer out; // the answer being sent
+	size_t sent;
+	bool keep_alive;    // after the answer
+	bool authenticated; // has shown the token
+	bool waiting;       // in a long poll
+	bool closing;       // answered for the last time
+	uint64_t after;     // ... for a command above this
+	int64_t deadline_us;
+};
+
+struct shim_guest {
+	bool session_taken;
+	char token[GUEST_TOKEN_LENGTH + 1];
+	struct guest_connection connections[SHIM_CONNECTIONS_MAX];
+	// From the manifest, when the VMM is launched.
+	uint32_t container_count;
+	struct log_file logs[GUEST_CONTAINERS_MAX];
+	uint64_t sequences[GUEST_CONTAINERS_MAX][SHIM_STREAMS];
+};
+
+struct shim {
+	const char *task;
+	struct log_context log;
+	uid_t uid;
+	gid_t gid;
+	uint64_t log_max_bytes;
+	int cell_fd, metadata_fd, logs_fd, shim_fd; // directories
+	bool ended;                                 // EXIT was asked for
+	struct cell_status status;
+	struct shim_agent agent;
+	struct shim_vmm vmm;
+	struct shim_guest guest;
+};
+
+// --- shim_agent.c ---
+void shim_agent_accept(struct shim *shim, short revents);
+void shim_agent_handle(struct shim *shim, short revents);
+// The status changed: the agent gets it when its socket takes it. Durable: on disk before this
+// returns.
+void shim_status_changed(struct shim *shim, bool durable);
+// Sends the snapshot if the agent has not got it and takes it now.
+void shim_agent_flush(struct shim *shim);
+// Applies a checked request; the descriptors it keeps are set to -1 in `fds`.
+void shim_request_apply(struct shim *shim, const struct shim_request *request, int *fds);
+
+// --- shim_vmm.c ---
+void shim_vmm_open(struct shim *shim);
+void shim_vmm_attach(struct shim *shim, const struct shim_slot *slot, int fd);
+void shim_vmm_launch(struct shim *shim, const struct vmm_launch *launch);
+void shim_vmm_kill(struct shim *shim);
+void shim_vmm_stop(struct shim *shim); // power button, when the guest never spoke
+void shim_vmm_boot_timeout(struct shim *shim);
+void shim_vmm_guest_spoke(struct shim *shim); // the boot is over
+void shim_vmm_handle_exit(struct shim *shim, short revents);
+void shim_vmm_handle_console(struct shim *shim, short revents);
+void shim_vmm_handle_qmp(struct shim *shim, short revents);
+bool shim_vmm_has_qmp_output(const struct shim *shim);
+
+// --- shim_guest.c ---
+void shim_guest_open(struct shim *shim);
+// Before a boot: a new session, container names from the manifest.
+int shim_guest_reset(struct shim *shim, struct error *err);
+void shim_guest_accept(struct shim *shim, short revents);
+void shim_guest_handle(struct shim *shim, struct guest_connection *connection, short revents);
+void shim_guest_deadlines(struct shim *shim, int64_t now_us);
+void shim_guest_wake(struct shim *shim); // commands have changed
+void shim_guest_drop_all(struct shim *shim);
+short guest_connection_events(const struct guest_connection *connection);
+
+// --- shim_routes.c ---
+// Answers one whole request, or leaves the connection waiting.
+void shim_route(struct shim *shim, struct guest_connection *connection,
+		const struct http_message *message);
+// Answers a waiting connection: the commands above its number, or 204 when there are none.
+void shim_route_commands(struct shim *shim, struct guest_connection *connection);
+void guest_connection_answer(struct shim *shim, struct guest_connection *connection,
+			     unsigned status, const char *content_type, const void *body,
+			     size_t length);
