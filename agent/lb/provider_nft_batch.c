@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a plan to nft operations. Pure; the table is described in provider_nft.c.
+#include <arpa/inet.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/scope.h"
+#include "agent/lb/provider_nft.h"
+
+enum { PRIORITY_DESTINATION_NAT = -100, PRIORITY_SOURCE_NAT = 100 };
+
+static const struct nft_set services_map = {
+	.table = LB_NFT_TABLE,
+	.name = "services",
+	.key = NFT_TYPES(NFT_TYPE_PROTOCOL, NFT_TYPE_IPV4, NFT_TYPE_PORT),
+	.data = NFT_TYPES(NFT_TYPE_VERDICT),
+};
+
+static const struct nft_set hairpin_set = {
+	.table = LB_NFT_TABLE,
+	.name = "hairpin",
+	.key = NFT_TYPES(NFT_TYPE_IPV4, NFT_TYPE_IPV4),
+};
+
+static void group_name(const char *id, char name[NFT_NAME_SIZE])
+{
+	snprintf(name, NFT_NAME_SIZE, "group-%s", id);
+}
+
+// ---- Groups
+
+static void fill_group_map(struct nft_batch *batch, const struct nft_set *map,
+			   const struct nft_served_group *group)
+{
+	scoped_free struct nft_element *elements = calloc(group->count, sizeof(*elements));
+
+	if (!elements)
+		abort();
+	for (size_t i = 0; i < group->count; i++) {
+		nft_value_add_u32(&elements[i].key, (uint32_t)i);
+		nft_value_add_ipv4(&elements[i].data, group->endpoints[i].address);
+		nft_value_add_port(&elements[i].data, group->endpoints[i].port);
+	}
+	nft_elements_add(batch, map, elements, group->count);
+}
+
+// Chain and map are made if need be, emptied and filled.
+static void put_group(struct nft_batch *batch, const struct nft_served_group *group)
+{
+	char name[NFT_NAME_SIZE];
+	struct nft_set map = {.table = LB_NFT_TABLE,
+			      .name = name,
+			      .key = NFT_TYPES(NFT_TYPE_NUMBER),
+			      .data = NFT_TYPES(NFT_TYPE_IPV4, NFT_TYPE_PORT)};
+	struct nft_rule *rule;
+
+	group_name(group->id, name);
+	nft_chain_add(batch, &(struct nft_chain){.table = LB_NFT_TABLE, .name = name});
+	nft_set_add(batch, &map);
+	nft_chain_flush(batch, LB_NFT_TABLE, name);
+	nft_set_flush(batch, LB_NFT_TABLE, name);
+	if (group->count == 0)
+		return;
+	fill_group_map(batch, &map, group);
+	rule = nft_rule_new(LB_NFT_TABLE, name, NULL);
+	nft_match_number(rule, NFT_FIELD_FAMILY, NFT_CMP_EQ, NFPROTO_IPV4);
+	nft_match_number(rule, NFT_FIELD_PROTOCOL, NFT_CMP_EQ, IPPROTO_TCP);
+	nft_dnat_round_robin(rule, (uint32_t)group->count, name);
+	nft_rule_add(batch, rule);
+}
+
+static void delete_group(struct nft_batch *batch, const char *id)
+{
+	char name[NFT_NAME_SIZE];
+
+	group_name(id, name);
+	nft_chain_flush(batch, LB_NFT_TABLE, name);
+	nft_chain_delete(batch, LB_NFT_TABLE, name);
+	nft_set_delete(batch, LB_NFT_TABLE, name);
+}
+
+static bool groups_equal(const struct nft_served_group *left, const struct nft_served_group *right)
+{
+	if (!left || !right || left->count != right->count)
+		return false;
+	for (size_t i = 0; i < left->count; i++)
+		if (left->endpoints[i].address != right->endpoints[i].address ||
+		    left->endpoints[i].port != right->endpoints[i].port)
+			return false;
+	return true;
+}
+
+// ---- Services
+
+enum service_change { SERVICE_ADD, SERVICE_DELETE };
+
+static void change_service(struct nft_batch *batch, const struct nft_service *service,
+			   enum service_change change)
+{
+	char chain[NFT_NAME_SIZE];
+	struct nft_element element = {.verdict = NFT_GOTO, .chain = chain};
+
+	group_name(service->group_id, chain);
+	nft_value_add_u8(&element.key, IPPROTO_TCP);
+	nft_value_add_ipv4(&element.key, service->address);
+	nft_value_add_port(&element.key, service->port);
+	if (change == SERVICE_ADD)
+		nft_elements_add(batch, &services_map, &element, 1);
+	else
+		nft_elements_delete(batch, &services_map, &element, 1);
+}
+
+static bool service_stands(const struct nft_served *served, const struct nft_service *service)
+{
+	for (size_t i = 0; i < served->service_count; i++)
+		if (served->services[i].address == service->address &&
+		    served->services[i].port == service->port &&
+		    strcmp(served->services[i].group_id, service->group_id) == 0)
+			return true;
+	return false;
+}
+
+static void change_services(struct nft_batch *batch, const struct nft_served *before,
+			    const struct nft_served *after)
+{
+	for (size_t i = 0; i < before->service_count; i++)
+		if (!service_stands(after, &before->services[i]))
+			change_service(batch, &before->services[i], SERVICE_DELETE);
+	for (size_t i = 0; i < after->service_count; i++)
+		if (!service_stands(before, &after->services[i]))
+			change_service(batch, &after->services[i], SERVICE_ADD);
+}
+
+// ---- Hairpin: sorted lists of what is in service, each address once
+
+static int compare_addresses(const void *left, const void *right)
+{
+	uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+
+	return (a > b) - (a < b);
+}
+
+static size_t sort_unique(uint32_t *addresses, size_t count)
+{
+	size_t kept = 0;
+
+	qsort(addresses, count, sizeof(*addresses), compare_addresses);
+	for (size_t i = 0; i < count; i++)
+		if (kept == 0 || addresses[kept - 1] != addresses[i])
+			addresses[kept++] = addresses[i];
+	return kept;
+}
+
+static uint32_t *target_addresses(const struct nft_served *served, size_t *ret_count)
+{
+	size_t count = 0;
+	uint32_t *addresses;
+
+	for (struct nft_served_group *group = served->groups; group; group = group->next)
+		count += group->count;
+	addresses = calloc(count ? count : 1, sizeof(*addresses));
+	if (!addresses)
+		abort();
+	count = 0;
+	for (struct nft_served_group *group = served->groups; group; group = group->next)
+		for (size_t i = 0; i < group->count; i++)
+			addresses[count++] = group->endpoints[i].address;
+	*ret_count = sort_unique(addresses, count);
+	return addresses;
+}
+
+static uint32_t *service_addresses(const struct nft_served *served, size_t *ret_count)
+{
+	uint32_t *addresses = calloc(served->service_count + 1, sizeof(*addresses));
+
+	if (!addresses)
+		abort();
+	for (size_t i = 0; i < served->service_count; i++)
+		addresses[i] = served->services[i].address;
+	*ret_count = sort_unique(addresses, served->service_count);
+	return addresses;
+}
+
+static struct nft_element hairpin_element(uint32_t address)
+{
+	struct nft_element element = {0};
+
+	nft_value_add_ipv4(&element.key, address);
+	nft_value_add_ipv4(&element.key, address);
+	return element;
+}
+
+static void change_hairpin_set(struct nft_batch *batch, const struct nft_served *before,
+			       const struct nft_served *after)
+{
+	size_t old_count, new_count, old_place = 0, new_place = 0;
+	scoped_free uint32_t *old = target_addresses(before, &old_count);
+	scoped_free uint32_t *new = target_addresses(after, &new_count);
+
+	while (old_place < old_count || new_place < new_count) {
+		struct nft_element element;
+
+		if (new_place == new_count ||
+		    (old_place < old_count && old[old_place] < new[new_place])) {
+			element = hairpin_element(old[old_place++]);
+			nft_elements_delete(batch, &hairpin_set, &element, 1);
+		} else if (old_place == old_count || new[new_place] < old[old_place]) {
+			element = hairpin_element(new[new_place++]);
+			nft_elements_add(batch, &hairpin_set, &element, 1);
+		} else {
+			old_place++;
+			new_place++;
+		}
+	}
+}
+
+static void change_hairpin_chain(struct nft_batch *batch, const struct nft_served *before,
+				 const struct nft_served *after)
+{
+	size_t count, old_count;
+	scoped_free uint32_t *addresses = service_addresses(after, &count);
+	scoped_free uint32_t *old = service_addresses(before, &old_count);
+
+	if (count == old_count && memcmp(addresses, old, count * sizeof(*old)) == 0)
+		return;
+	nft_chain_flush(batch, LB_NFT_TABLE, "hairpin");
+	for (size_t i = 0; i < count; i++) {
+		struct nft_rule *rule = nft_rule_new(LB_NFT_TABLE, "hairpin", NULL);
+
+		nft_match_number(rule, NFT_FIELD_FAMILY, NFT_CMP_EQ, NFPROTO_IPV4);
+		nft_match_number(rule, NFT_FIELD_PROTOCOL, NFT_CMP_EQ, IPPROTO_TCP);
+		nft_match_ipv4(rule, NFT_FIELD_CT_ORIGINAL_DESTINATION, NFT_CMP_EQ, addresses[i]);
+		nft_snat(rule, addresses[i]);
+		nft_rule_add(batch, rule);
+	}
+}
+
+// ---- The table
+
+static void add_nat_chain(struct nft_batch *batch, const char *name, enum nf_inet_hooks hook,
+			  int32_t priority)
+{
+	nft_chain_add(batch, &(struct nft_chain){.table = LB_NFT_TABLE,
+						 .name = name,
+						 .base = true,
+						 .type = "nat",
+						 .hook = hook,
+						 .priority = priority,
+						 .policy = NF_ACCEPT});
+}
+
+static void add_service_rule(struct nft_batch *batch, const char *chain)
+{
+	struct nft_rule *rule = nft_rule_new(LB_NFT_TABLE, chain, NULL);
+
+	nft_match_number(rule, NFT_FIELD_FAMILY, NFT_CMP_EQ, NFPROTO_IPV4);
+	nft_match_number(rule, NFT_FIELD_PROTOCOL, NFT_CMP_EQ, IPPROTO_TCP);
+	nft_verdict_from_map(rule,
+			     NFT_FIELDS(NFT_FIELD_PROTOCOL, NFT_FIELD_IP_DESTINATION,
+					NFT_FIELD_PORT_DESTINATION),
+			     services_map.name);
+	nft_rule_add(batch, rule);
+}
+
+static void add_hairpin_rule(struct nft_batch *batch)
+{
+	struct nft_rule *rule = nft_rule_new(LB_NFT_TABLE, "postrouting", NULL);
+
+	nft_match_number(rule, NFT_FIELD_FAMILY, NFT_CMP_EQ, NFPROTO_IPV4);
+	nft_match_bits(rule, NFT_FIELD_CT_STATUS, IPS_DST_NAT);
+	nft_match_set(rule, NFT_FIELDS(NFT_FIELD_IP_SOURCE, NFT_FIELD_IP_DESTINATION),
+		      hairpin_set.name);
+	nft_verdict(rule, NFT_GOTO, "hairpin");
+	nft_rule_add(batch, rule);
+}
+
+// In one transaction with what follows: no packet meets the gap.
+static void put_table(struct nft_batch *batch)
+{
+	nft_table_add(batch, LB_NFT_TABLE, "penstock load balancers");
+	nft_table_delete(batch, LB_NFT_TABLE);
+	nft_table_add(batch, LB_NFT_TABLE, "penstock load balancers");
+	nft_set_add(batch, &services_map);
+	nft_set_add(batch, &hairpin_set);
+	nft_chain_add(batch, &(struct nft_chain){.table = LB_NFT_TABLE, .name = "hairpin"});
+	add_nat_chain(batch, "prerouting", NF_INET_PRE_ROUTING, PRIORITY_DESTINATION_NAT);
+	add_nat_chain(batch, "output", NF_INET_LOCAL_OUT, PRIORITY_DESTINATION_NAT);
+	add_nat_chain(batch, "postrouting", NF_INET_POST_ROUTING, PRIORITY_SOURCE_NAT);
+	add_service_rule(batch, "prerouting");
+	add_service_rule(batch, "output");
+	add_hairpin_rule(batch);
+}
+
+void nft_plan_batch(const struct nft_served *before, const struct nft_served *after, bool resync,
+		    struct nft_batch *batch)
+{
+	static const struct nft_served nothing;
+
+	nft_batch_set_owner(batch, LB_NFT_TABLE);
+	if (resync) {
+		put_table(batch);
+		before = &nothing;
+	}
+	for (const struct nft_served_group *group = after->groups; group; group = group->next)
+		if (!groups_equal(nft_served_group_find(before, group->id), group))
+			put_group(batch, group);
+	change_services(batch, before, after); // after their chains, before those that go
+	for (const struct nft_served_group *group = before->groups; group; group = group->next)
+		if (!nft_served_group_find(after, group->id))
+			delete_group(batch, group->id);
+	change_hairpin_set(batch, before, after);
+	change_hairpin_chain(batch, before, after);
+}
