@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// Choosing everything a new task will be: address, MAC, interface, uid, names. Nothing is
+// touched here; what is chosen is committed with the spec before the first effect. The
+// ledger of promised capacity is derived from the records, never stored.
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/scope.h"
+#include "agent/task/internal.h"
+
+void task_vmm_request(const struct engine *engine, const struct task_spec *spec,
+		      struct vmm_request *ret_request)
+{
+	*ret_request = (struct vmm_request){
+		.cpu_units = spec->cpu_units,
+		.memory_mib = spec->memory_mib,
+		.accelerator = engine->accelerator,
+		.tsc_khz = engine->tsc_khz,
+	};
+}
+
+static uint32_t charged_memory_mib(const struct engine *engine, const struct task_spec *spec)
+{
+	struct vmm_request request;
+
+	task_vmm_request(engine, spec, &request);
+	return spec->memory_mib + engine->vmm->overhead_mib(&request) + CELL_SHIM_OVERHEAD_MIB;
+}
+
+struct engine_capacity engine_capacity(struct engine *engine)
+{
+	struct engine_capacity capacity = engine->capacity;
+
+	capacity.uids_free = engine->config->uid_count;
+	for (const struct task *task = engine->tasks; task; task = task->next) {
+		if (task->status.last_status == TASK_STOPPED)
+			continue;
+		capacity.tasks++;
+		capacity.uids_free--;
+		capacity.cpu_units_promised += task->spec->cpu_units;
+		capacity.memory_mib_promised += charged_memory_mib(engine, task->spec);
+		capacity.disk_gib_promised += task->spec->ephemeral_storage_gib;
+	}
+	return capacity;
+}
+
+static int admit_amount(const char *what, const char *unit, uint32_t asked, uint32_t promised,
+			uint32_t total, struct error *err)
+{
+	uint32_t free = total > promised ? total - promised : 0;
+
+	if (asked <= free)
+		return 0;
+	return error_set(err, ENOSPC, "%s: %u %s asked, %u free of %u (%u promised)", what, asked,
+			 unit, free, total, promised);
+}
+
+static int admit_capacity(struct engine *engine, const struct task_spec *spec, struct error *err)
+{
+	struct engine_capacity capacity = engine_capacity(engine);
+	struct ephemeral_capacity disk = {capacity.disk_gib, capacity.disk_gib_promised,
+					  capacity.disk_gib_headroom};
+
+	if (admit_amount("cpu", "units", spec->cpu_units, capacity.cpu_units_promised,
+			 capacity.cpu_units, err) < 0 ||
+	    admit_amount("memory", "MiB with the VMM's share", charged_memory_mib(engine, spec),
+			 capacity.memory_mib_promised, capacity.memory_mib, err) < 0)
+		return -err->code;
+	return ephemeral_capacity_admit(&disk, spec->ephemeral_storage_gib, err);
+}
+
+static bool uid_is_used(const struct engine *engine, uint32_t uid)
+{
+	for (const struct task *task = engine->tasks; task; task = task->next)
+		if (task->status.last_status != TASK_STOPPED && task->status.uid == uid)
+			return true;
+	return false;
+}
+
+// The next one after the last chosen, so that a uid is not used again at once.
+static int choose_uid(const struct engine *engine, uint32_t *ret_uid, struct error *err)
+{
+	static uint32_t last;
+	const struct config *config = engine->config;
+
+	for (uint32_t i = 1; i <= config->uid_count; i++) {
+		uint32_t uid = config->uid_first + (last + i) % config->uid_count;
+
+		if (uid_is_used(engine, uid))
+			continue;
+		last = uid - config->uid_first;
+		*ret_uid = uid;
+		return 0;
+	}
+	return error_set(err, ENOSPC, "all %u uids of the range are in use", config->uid_count);
+}
+
+static const char *choose_eni_id(struct arena *arena)
+{
+	uint64_t bits[2];
+
+	if (getrandom(bits, sizeof(bits), 0) != sizeof(bits))
+		bits[0] = (uint64_t)clock_monotonic_us();
+	return arena_printf(arena, "eni-%016llx%1llx", (unsigned long long)bits[0],
+			    (unsigned long long)bits[1] & 0xf);
+}
+
+// The subnet that had a free address, or NULL and the error of the last one.
+static struct network_subnet *lease_address(struct engine *engine, const struct task_spec *spec,
+					    uint32_t *ret_address, struct error *err)
+{
+	for (uint32_t i = 0; i < spec->subnet_count; i++) {
+		struct network_subnet *subnet = network_subnet_find(engine, spec->subnets[i]);
+
+		if (!subnet) {
+			error_set(err, EAGAIN, "subnet %s is not ready yet, try again",
+				  spec->subnets[i]);
+			return NULL;
+		}
+		if (ipam_lease(subnet->ipam, clock_wall_ms(), ret_address, err) == 0) {
+			error_clear(err); // of a subnet without room before this one
+			return subnet;
+		}
+	}
+	return NULL;
+}
+
+static int choose_network(struct engine *engine, const struct task_spec *spec, struct arena *arena,
+			  struct task_network *network, struct error *err)
+{
+	struct network_subnet *subnet =
+		lease_address(engine, spec, &network->private_ipv4_address, err);
+	struct mac_address mac;
+
+	if (!subnet)
+		return -err->code;
+	network->vpc_id = arena_strdup(arena, subnet->vpc_id);
+	network->subnet_id = arena_strdup(arena, subnet->id);
+	network->eni_id = choose_eni_id(arena);
+	network->gateway = ipv4_subnet_router(&subnet->block);
+	network->prefix = subnet->block.prefix;
+	mac = mac_from_eni(network->eni_id);
+	mac_format(&mac, network->mac_address);
+	eni_interface_name(engine->config->install, network->eni_id, network->interface_name);
+	network->security_groups = arena_array(arena, const char *, spec->security_group_count + 1);
+	network->security_group_count = spec->security_group_count;
+	for (uint32_t i = 0; i < spec->security_group_count; i++)
+		network->security_groups[i] = arena_strdup(arena, spec->security_groups[i]);
+	return 0;
+}
+
+static void new_containers(const struct model_object *object, struct arena *arena,
+			   struct task_status *status)
+{
+	const struct task_spec *spec = object->task;
+
+	status->container_count = spec->container_count;
+	status->containers = arena_array(arena, struct container_status, spec->container_count);
+	for (uint32_t i = 0; i < spec->container_count; i++) {
+		struct container_status *container = &status->containers[i];
+
+		container->name = arena_strdup(arena, spec->containers[i].name);
+		container->image = arena_strdup(arena, spec->containers[i].image);
+		container->index = i;
+		container->exit_code = CONTAINER_EXIT_NONE;
+		container_docker_id(object->id, status->created_ms, i, container->docker_id);
+	}
+}
+
+int task_admit(struct engine *engine, const struct model_object *object, struct arena *arena,
+	       struct task_status *ret_status, struct error *err)
+{
+	struct task_status status = {
+		.last_status = TASK_PROVISIONING,
+		.desired_status = TASK_RUNNING,
+		.created_ms = clock_wall_ms(),
+		.driver = engine->vmm->name,
+		.drain_seconds = TASK_DRAIN_DEFAULT,
+	};
+
+	if (admit_capacity(engine, object->task, err) < 0 ||
+	    choose_uid(engine, &status.uid, err) < 0 ||
+	    choose_network(engine, object->task, arena, &status.network, err) < 0)
+		return -err->code;
+	status.boot_id = arena_strdup(arena, engine->boot_id);
+	status.cgroup = arena_printf(arena, "penstock-%s/%s", engine->config->install, object->id);
+	status.cell_directory =
+		arena_printf(arena, "%s/cells/%s", engine->config->state_directory, object->id);
+	new_containers(object, arena, &status);
+	*ret_status = status;
+	return 0;
+}
+
+int engine_task_plan(struct engine *engine, const struct model_object *object, struct arena *arena,
+		     struct task_status *ret_status, struct error *err)
+{
+	struct network_subnet *subnet;
+
+	if (task_admit(engine, object, arena, ret_status, err) < 0)
+		return -err->code;
+	subnet = network_subnet_find(engine, ret_status->network.subnet_id);
+	ipam_release(subnet->ipam, ret_status->network.private_ipv4_address, 0);
+	return 0;
+}
+
+int task_adopt_identities(struct task *task, struct error *err)
+{
+	const struct task_network *network = &task->status.network;
+	struct network_subnet *subnet = network_subnet_find(task->engine, network->subnet_id);
+
+	if (!subnet)
+		return error_set(err, ENOENT, "subnet %s is not there", network->subnet_id);
+	return ipam_adopt(subnet->ipam, network->private_ipv4_address, err);
+}
+
+void task_release_address(struct task *task)
+{
+	const struct task_network *network = &task->status.network;
+	struct network_subnet *subnet = network_subnet_find(task->engine, network->subnet_id);
+	int64_t until_ms = clock_wall_ms() + task->engine->config->cooldown_seconds * 1000LL;
+	char text[IPV4_TEXT_SIZE];
+	struct store_lease lease = {.subnet = network->subnet_id,
+				    .address = ipv4_format(network->private_ipv4_address, text),
+				    .until_ms = until_ms};
+	struct error ignored = {0}; // without the record it cools down until the next restart only
+
+	if (!subnet || !ipam_release(subnet->ipam, network->private_ipv4_address, until_ms))
+		return;
+	if (task->engine->config->cooldown_seconds > 0)
+		store_lease_put(task->engine->store, &lease, &ignored);
+}

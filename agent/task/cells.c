@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// The connections to the cells' shims: what they say becomes the task's status, and after a
+// restart of the agent they are found again.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/file.h"
+#include "agent/base/log.h"
+#include "agent/base/scope.h"
+#include "agent/task/internal.h"
+
+enum { ADOPT_DEADLINE_US = 10000000, ADOPT_RETRY_US = 200000 };
+
+struct cell task_cell(const struct task *task)
+{
+	bool root = task->engine->vmm->link == VMM_LINK_NETNS;
+
+	return (struct cell){
+		.tree = &task->engine->tree,
+		.state_directory = task->engine->config->state_directory,
+		.task = task->id,
+		.uid = root ? 0 : task->status.uid,
+		.gid = root ? 0 : task->status.uid,
+	};
+}
+
+// --- What the shim says ---
+
+static enum health_state health_of_guest(enum guest_health health)
+{
+	static const enum health_state states[] = {
+		[GUEST_HEALTH_UNKNOWN] = HEALTH_UNKNOWN,
+		[GUEST_HEALTH_HEALTHY] = HEALTH_HEALTHY,
+		[GUEST_HEALTH_UNHEALTHY] = HEALTH_UNHEALTHY,
+	};
+
+	return states[health];
+}
+
+static enum container_state state_of_guest(enum guest_container_state state)
+{
+	static const enum container_state states[] = {
+		[GUEST_CONTAINER_PENDING] = CONTAINER_PENDING,
+		[GUEST_CONTAINER_RUNNING] = CONTAINER_RUNNING,
+		[GUEST_CONTAINER_STOPPED] = CONTAINER_STOPPED,
+	};
+
+	return states[state];
+}
+
+static void take_container(const struct guest_container_status *said,
+			   struct container_status *container)
+{
+	container->last_status = state_of_guest(said->state);
+	container->health = health_of_guest(said->health);
+	container->exit_code =
+		said->state == GUEST_CONTAINER_STOPPED && said->exit_code != GUEST_EXIT_NONE
+			? said->exit_code
+			: CONTAINER_EXIT_NONE;
+	container->started_ms = said->started_ms;
+	container->finished_ms = said->finished_ms;
+	snprintf(container->reason, sizeof(container->reason), "%s", said->reason);
+}
+
+// UNHEALTHY if an essential container with a check is; HEALTHY once all of those are.
+static enum health_state task_health(const struct task *task)
+{
+	enum health_state health = HEALTH_UNKNOWN;
+
+	for (uint32_t i = 0; i < task->spec->container_count; i++) {
+		if (!task->spec->containers[i].health_check || !task->spec->containers[i].essential)
+			continue;
+		if (task->status.containers[i].health != HEALTH_HEALTHY)
+			return task->status.containers[i].health;
+		health = HEALTH_HEALTHY;
+	}
+	return health;
+}
+
+static bool essential_ended(const struct task *task)
+{
+	for (uint32_t i = 0; i < task->spec->container_count; i++)
+		if (task->spec->containers[i].essential &&
+		    task->status.containers[i].last_status == CONTAINER_STOPPED)
+			return true;
+	return false;
+}
+
+void cell_stop_ended(struct task *task)
+{
+	if (task->cell.guest.failure[0])
+		task_stop(task, STOP_CODE_TASK_FAILED_TO_START, task->cell.guest.failure);
+	else if (essential_ended(task))
+		task_stop(task, STOP_CODE_ESSENTIAL_CONTAINER_EXITED,
+			  "Essential container in task exited");
+	else
+		task_stop(task, STOP_CODE_INFRASTRUCTURE_HEALTH, "The microVM ended unexpectedly");
+}
+
+bool cell_has_ended(const struct task *task)
+{
+	return task->shim_gone || task->cell.vmm == VMM_EXITED ||
+	       task->cell.guest.phase >= GUEST_PHASE_STOPPING;
+}
+
+static void take_status(struct task *task, const struct cell_status *said)
+{
+	uint32_t count = said->guest.container_count;
+
+	task->cell = *said;
+	task->adopting = false;
+	task->launched = task->launched || said->vmm != VMM_NOT_STARTED;
+	for (uint32_t i = 0; i < count && i < task->status.container_count; i++)
+		take_container(&said->guest.containers[i], &task->status.containers[i]);
+	task->status.health = task_health(task);
+	task_changed(task);
+	task_ready(task);
+}
+
+// Why a shim that was just started did not get as far as to speak.
+static void take_spawn_failure(struct task *task)
+{
+	struct error err = {0};
+
+	if (task->shim.status_fd < 0 || process_wait_exec(&task->shim, &err) == 0)
+		return;
+	snprintf(task->cell.vmm_failure, sizeof(task->cell.vmm_failure), "penstock-shim: %.400s",
+		 err.message);
+}
+
+// The shim is gone: what it wrote down last is the last word. If an adopted cell had not started
+// anything, the walk makes it all anew.
+static void shim_ended(struct task *task)
+{
+	bool adopting = task->adopting;
+	struct cell cell = task_cell(task);
+	struct cell_status said;
+	struct error err = {0};
+
+	take_spawn_failure(task);
+	cell_disconnect(task);
+	if (cell_status_read(&cell, &said, &err) == 0)
+		take_status(task, &said);
+	if (adopting && task->status.progress[STEP_VMM].applied)
+		task->launched = true;
+	task->adopting = false;
+	task->shim_gone = task->launched || !adopting;
+	if (adopting && task->launched)
+		cell_stop_ended(task);
+	task_ready(task);
+}
+
+// An adopted shim that has not started its VMM: which of its descriptors it was given is not worth
+// finding out. The step `cell` kills it and starts another.
+static void start_cell_anew(struct task *task)
+{
+	cell_disconnect(task);
+	task->adopting = false;
+	task_ready(task);
+}
+
+static void on_channel(evutil_socket_t fd, short what, void *context)
+{
+	struct task *task = context;
+	struct cell_status said;
+	struct error err = {0};
+	int result;
+
+	(void)what;
+	while ((result = cell_status_receive(fd, &said, &err)) == 1) {
+		if (task->adopting && said.vmm == VMM_NOT_STARTED) {
+			start_cell_anew(task);
+			return;
+		}
+		take_status(task, &said);
+	}
+	if (result != -EAGAIN)
+		shim_ended(task);
+}
+
+int cell_connect(struct task *task, int channel_fd, struct error *err)
+{
+	task->channel_fd = channel_fd;
+	task->shim_gone = false;
+	task->channel_event =
+		event_new(task->engine->base, channel_fd, EV_READ | EV_PERSIST, on_channel, task);
+	if (!task->channel_event || event_add(task->channel_event, NULL) < 0)
+		return error_set(err, ENOMEM, "watch the shim");
+	return 0;
+}
+
+void cell_disconnect(struct task *task)
+{
+	if (task->channel_event)
+		event_free(task->channel_event);
+	task->channel_event = NULL;
+	close_fd(&task->channel_fd);
+}
+
+// --- After a restart ---
+
+static void host_rebooted(struct task *task)
+{
+	task->shim_gone = true;
+	task_stop(task, STOP_CODE_INFRASTRUCTURE_HEALTH, "The host was rebooted");
+}
+
+// A fault of our own (too many open files, say) must not end what runs: only a shim that is surely
+// gone does.
+static void connect_again(struct task *task)
+{
+	const struct log_context context = {task->id, task->status.network.eni_id};
+	struct cell cell = task_cell(task);
+	struct error err = {0};
+	int channel_fd = -1;
+	int result = -ESRCH;
+
+	if (task->status.shim.pid > 0)
+		result = cell_adopt(&cell, task->status.shim.pid, task->status.shim.start_time,
+				    &task->shim, &channel_fd, &err);
+	if (result == 0)
+		result = cell_connect(task, channel_fd, &err);
+	if (result == -ESRCH) {
+		shim_ended(task);
+		return;
+	}
+	task->adopt_deadline_us =
+		clock_monotonic_us() + (result == 0 ? ADOPT_DEADLINE_US : ADOPT_RETRY_US);
+	if (result == 0)
+		log_info(&context, "adopted, shim %d", task->status.shim.pid);
+	else
+		log_warning(&context, "adopt, tried again: %s", err.message);
+	task_ready(task);
+}
+
+void cell_adopt_again(struct task *task)
+{
+	const struct log_context context = {task->id, task->status.network.eni_id};
+	struct error err = {0};
+
+	if (task->channel_fd < 0) {
+		connect_again(task);
+		return;
+	}
+	log_error(&context, "the shim does not speak: the cell is killed");
+	if (cgroup_kill(&task->engine->tree, task->id, &err) < 0)
+		log_error(&context, "%s", err.message);
+	shim_ended(task);
+}
+
+// What the balancers' table still serves is said again before it is made anew: no connection is
+// lost, and a drain goes on.
+static void keep_targets(struct task *task)
+{
+	const struct log_context context = {task->id, task->status.network.eni_id};
+	struct error err = {0};
+
+	if (task->status.progress[STEP_TARGETS].applied && targets_apply(task, &err) < 0)
+		log_warning(&context, "targets: %s", err.message);
+}
+
+void cell_adopt_task(struct task *task)
+{
+	const struct log_context context = {task->id, task->status.network.eni_id};
+	struct error err = {0};
+
+	if (task->status.last_status == TASK_STOPPED)
+		return;
+	if (task_adopt_identities(task, &err) < 0)
+		log_error(&context, "adopt: %s", err.message);
+	task->walk.left = TASK_STEP_COUNT;
+	if (strcmp(task->status.boot_id, task->engine->boot_id) != 0) {
+		host_rebooted(task);
+		return;
+	}
+	keep_targets(task);
+	if (task->status.desired_status == TASK_STOPPED)
+		walk_turn_down(&task->walk);
+	task->adopting = true;
+	connect_again(task);
+}

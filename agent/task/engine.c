@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/file.h"
+#include "agent/base/log.h"
+#include "agent/base/scope.h"
+#include "agent/task/internal.h"
+
+enum { SWEEP_INTERVAL_S = 10, LB_EVENTS_MAX = 64 };
+
+// --- Timers ---
+
+static struct timeval in_us(int64_t delay_us)
+{
+	if (delay_us < 0)
+		delay_us = 0;
+	return (struct timeval){.tv_sec = delay_us / 1000000, .tv_usec = delay_us % 1000000};
+}
+
+static void arm(struct event *timer, int64_t wake_us)
+{
+	struct timeval delay = in_us(wake_us - clock_monotonic_us());
+
+	if (wake_us == INT64_MAX)
+		evtimer_del(timer);
+	else
+		evtimer_add(timer, &delay);
+}
+
+void task_arm_timer(struct task *task)
+{
+	int64_t wake_us = walk_wake_us(&task->walk);
+
+	if (task->stop_deadline_us && task->stop_deadline_us < wake_us)
+		wake_us = task->stop_deadline_us;
+	if (task->adopting)
+		wake_us = task->adopt_deadline_us;
+	arm(task->timer, task->status.last_status == TASK_STOPPED ? INT64_MAX : wake_us);
+}
+
+static void engine_arm_lb(struct engine *engine)
+{
+	arm(engine->lb_timer, lb_next_deadline_us(engine->lb));
+}
+
+// --- What the loop hears ---
+
+static void take_lb_event(struct engine *engine, const struct lb_event *event)
+{
+	struct task *task = task_find(engine, event->target.task_id);
+
+	switch (event->kind) {
+	case LB_EVENT_TARGET_STATE:
+		log_info(&(struct log_context){.task = event->target.task_id},
+			 "target group %s: %s %s", event->group_id, lb_state_name(event->state),
+			 lb_reason_name(event->reason));
+		break;
+	case LB_EVENT_TARGET_GONE:
+		if (task)
+			task_ready(task);
+		break;
+	case LB_EVENT_ERROR:
+		log_error(NULL, "vpc %s: load balancing: %s", event->vpc_id, event->message);
+		metrics_add(engine->metrics, METRIC_RECONCILE_ERRORS, 1,
+			    (const char *[]){"load-balancer"});
+		break;
+	}
+}
+
+static void on_lb(evutil_socket_t fd, short what, void *context)
+{
+	struct engine *engine = context;
+	static struct lb_event events[LB_EVENTS_MAX];
+	size_t count;
+
+	(void)fd;
+	(void)what;
+	do {
+		count = lb_dispatch(engine->lb, events, LB_EVENTS_MAX);
+		for (size_t i = 0; i < count; i++)
+			take_lb_event(engine, &events[i]);
+	} while (count == LB_EVENTS_MAX);
+	engine_arm_lb(engine);
+}
+
+static void on_cgroup(evutil_socket_t fd, short what, void *context)
+{
+	struct engine *engine = context;
+
+	(void)what;
+	cgroup_watch_drain(fd);
+	for (struct task *task = engine->tasks; task; task = task->next)
+		if (!walk_is_up(&task->walk) && task->status.last_status != TASK_STOPPED)
+			task_ready(task);
+}
+
+static void on_sweep(evutil_socket_t fd, short what, void *context)
+{
+	struct engine *engine = context;
+	struct error err = {0};
+
+	(void)fd;
+	(void)what;
+	tasks_sweep(engine);
+	network_retry(engine);
+	if (store_lease_expire(engine->store, clock_wall_ms(), &err) < 0)
+		log_error(NULL, "sweep: %s", err.message);
+}
+
+// --- Clearing up ---
+
+static int reap_disks(const char *argument, struct error *err)
+{
+	scoped(ephemeral_close) struct ephemeral pool = EPHEMERAL_NONE;
+
+	if (ephemeral_open(argument, &pool, err) < 0)
+		return -err->code;
+	return ephemeral_reap(&pool, err);
+}
+
+static int reap_cells(const char *argument, struct error *err)
+{
+	return cell_directories_reap(argument, err);
+}
+
+static struct reaper reaper_of_state(struct engine *engine, const char *name, janitor_work work)
+{
+	struct reaper reaper = {.janitors = &engine->janitors, .name = name, .work = work};
+
+	snprintf(reaper.argument, sizeof(reaper.argument), "%s", engine->config->state_directory);
+	return reaper;
+}
+
+static void retire_cell(struct engine *engine, const char *id)
+{
+	struct cell cell = {.tree = &engine->tree,
+			    .state_directory = engine->config->state_directory,
+			    .task = id};
+	struct error err = {0};
+
+	if (cell_directory_retire(&cell, &err) < 0)
+		log_error(NULL, "%s", err.message);
+	reaper_kick(&engine->cell_reaper);
+}
+
+// Of tasks whose records are deleted and committed.
+static void retire_forgotten(struct engine *engine)
+{
+	while (engine->forgotten) {
+		struct forgotten *forgotten = engine->forgotten;
+
+		engine->forgotten = forgotten->next;
+		retire_cell(engine, forgotten->id);
+		free(forgotten);
+	}
+}
+
+// --- The turn ---
+
+static void advance_ready(struct engine *engine)
+{
+	while (engine->ready_first) {
+		struct task *task = engine->ready_first;
+
+		engine->ready_first = task->next_ready;
+		if (!engine->ready_first)
+			engine->ready_last = &engine->ready_first;
+		task->queued = false;
+		task_advance(task);
+	}
+}
+
+static void after_commit(struct engine *engine)
+{
+	for (struct task *task = engine->tasks; task; task = task->next) {
+		if (!task->after_commit)
+			continue;
+		task->after_commit = false;
+		task_ready(task);
+	}
+}
+
+// A store that does not take what happened makes every further effect a lie: better to end, tasks
+// go on, and the next agent looks at the kernel.
+static bool commit(struct engine *engine)
+{
+	struct error err = {0};
+
+	tasks_record(engine);
+	if (!engine->recorded)
+		return false;
+	if (store_turn_commit(engine->store, false, &err) < 0) {
+		log_error(NULL, "store: %s; ending, tasks go on", err.message);
+		_exit(1);
+	}
+	engine->recorded = false;
+	after_commit(engine);
+	return true;
+}
+
+static void flush_lb(struct engine *engine)
+{
+	lb_flush(engine->lb); // what fails is tried again and reported by lb_dispatch()
+	on_lb(-1, 0, engine);
+}
+
+bool engine_turn(struct engine *engine)
+{
+	bool recorded = false;
+
+	retire_forgotten(engine);
+	do {
+		network_apply_changes(engine);
+		advance_ready(engine);
+		network_commit(engine);
+		flush_lb(engine);
+		if (engine->ready_first)
+			continue;
+		recorded = commit(engine) || recorded;
+	} while (engine->ready_first || engine->changed);
+	return recorded;
+}
+
+// --- Opening and closing ---
+
+static int measure_capacity(struct engine *engine, struct error *err)
+{
+	const struct config *config = engine->config;
+	struct engine_capacity *capacity = &engine->capacity;
+	struct sysinfo host;
+	unsigned pool_gib = config->disk_gib;
+
+	if (sysinfo(&host) < 0)
+		return error_errno(err, "sysinfo");
+	if (pool_gib == 0 && ephemeral_pool_size_gib(&engine->pool, &pool_gib, err) < 0)
+		return -err->code;
+	capacity->cpu_units = config->cpu_units ? config->cpu_units
+						: (uint32_t)sysconf(_SC_NPROCESSORS_ONLN) * 4096;
+	capacity->memory_mib = config->memory_mib
+				       ? config->memory_mib
+				       : (uint32_t)((host.totalram * host.mem_unit >> 20) * 9 / 10);
+	capacity->disk_gib = pool_gib;
+	capacity->disk_gib_headroom = config->disk_headroom_gib;
+	return 0;
+}
+
+static int open_vmm(struct engine *engine, struct error *err)
+{
+	engine->vmm = vmm_find(engine->config->driver);
+	if (!engine->vmm)
+		return error_set(err, EINVAL, "there is no driver %s", engine->config->driver);
+	if (engine->vmm->images == VMM_IMAGES_DIRECTORIES)
+		return 0;
+	// KVM is used when asked for by name only: a host may offer one that does not work.
+	engine->accelerator = strcmp(engine->config->accel, "kvm") == 0 ? VMM_ACCELERATOR_KVM
+									: VMM_ACCELERATOR_TCG;
+	engine->tsc_khz = vmm_tsc_measure();
+	return guest_bundle_open(engine->config->guest_directory, &engine->bundle, err);
+}
+
+static int open_modules(struct engine *engine, struct error *err)
+{
+	const struct config *config = engine->config;
+	char path[CONFIG_PATH_MAX + 32];
+	struct lb_options lb_options = {.probe_path = path,
+					.probe_uid = config->uid_first + config->uid_count,
+					.probe_gid = config->uid_first + config->uid_count};
+
+	if (boot_id_read(engine->boot_id, err) < 0 ||
+	    cgroup_tree_find(config->install, &engine->tree, err) < 0 ||
+	    cgroup_watch_open(&engine->cgroup_watch_fd, err) < 0 ||
+	    netif_open(config->install, &engine->netif, err) < 0 ||
+	    ephemeral_open(config->state_directory, &engine->pool, err) < 0)
+		return -err->code;
+	snprintf(path, sizeof(path), "%s/metering", config->state_directory);
+	if (directory_make(path, 0750, err) < 0)
+		return -err->code;
+	snprintf(path, sizeof(path), "%s/metering/records.ndjson", config->state_directory);
+	if (metering_open(path, &engine->metering, err) < 0)
+		return -err->code;
+	lb_options.netif = engine->netif;
+	snprintf(path, sizeof(path), "%s/penstock-probe", config->program_directory);
+	if (lb_open(&lb_options, &engine->lb, err) < 0)
+		return -err->code;
+	return open_vmm(engine, err);
+}
+
+static int open_events(struct engine *engine, struct error *err)
+{
+	struct timeval interval = {.tv_sec = SWEEP_INTERVAL_S};
+
+	engine->cgroup_event = event_new(engine->base, engine->cgroup_watch_fd,
+					 EV_READ | EV_PERSIST, on_cgroup, engine);
+	engine->lb_event = event_new(engine->base, lb_poll_fd(engine->lb), EV_READ | EV_PERSIST,
+				     on_lb, engine);
+	engine->lb_timer = evtimer_new(engine->base, on_lb, engine);
+	engine->sweep_timer = event_new(engine->base, -1, EV_PERSIST, on_sweep, engine);
+	if (!engine->cgroup_event || !engine->lb_event || !engine->lb_timer ||
+	    !engine->sweep_timer || event_add(engine->cgroup_event, NULL) < 0 ||
+	    event_add(engine->lb_event, NULL) < 0 || event_add(engine->sweep_timer, &interval) < 0)
+		return error_set(err, ENOMEM, "event loop");
+	return 0;
+}
+
+int engine_open(const struct engine_options *options, struct engine **ret_engine, struct error *err)
+{
+	struct engine *engine = calloc(1, sizeof(*engine));
+
+	if (!engine)
+		return error_set(err, ENOMEM, "engine");
+	engine->config = options->config;
+	engine->base = options->base;
+	engine->store = options->store;
+	engine->metrics = options->metrics;
+	engine->janitors.base = options->base;
+	engine->disk_reaper = reaper_of_state(engine, "disks", reap_disks);
+	engine->cell_reaper = reaper_of_state(engine, "cells", reap_cells);
+	engine->ready_last = &engine->ready_first;
+	engine->cgroup_watch_fd = -1;
+	engine->pool = EPHEMERAL_NONE;
+	engine->bundle = GUEST_BUNDLE_NONE;
+	if (fault_plan_read(&engine->fault, err) < 0 || open_modules(engine, err) < 0 ||
+	    measure_capacity(engine, err) < 0 || open_events(engine, err) < 0 ||
+	    objects_load(engine, err) < 0 || tasks_load(engine, err) < 0) {
+		engine_close(engine);
+		return -err->code;
+	}
+	*ret_engine = engine;
+	return 0;
+}
+
+static void free_event(struct event **event)
+{
+	if (*event)
+		event_free(*event);
+	*event = NULL;
+}
+
+void engine_close(struct engine *engine)
+{
+	if (!engine)
+		return;
+	janitors_close(&engine->janitors);
+	while (engine->tasks)
+		task_free(engine->tasks);
+	network_free(engine);
+	objects_free(engine);
+	free_event(&engine->cgroup_event);
+	free_event(&engine->lb_event);
+	free_event(&engine->lb_timer);
+	free_event(&engine->sweep_timer);
+	if (engine->lb)
+		lb_close(engine->lb);
+	if (engine->metering)
+		metering_close(engine->metering);
+	guest_bundle_close(&engine->bundle);
+	ephemeral_close(&engine->pool);
+	netif_close(engine->netif);
+	close_fd(&engine->cgroup_watch_fd);
+	free(engine);
+}
+
+// --- Starting ---
+
+static int take_lease(const struct store_lease *lease, void *context)
+{
+	struct engine *engine = context;
+	struct network_subnet *subnet = network_subnet_find(engine, lease->subnet);
+	struct error ignored = {0};
+	uint32_t address;
+
+	if (subnet && ipv4_parse(lease->address, &address, &ignored) == 0)
+		ipam_cool(subnet->ipam, address, lease->until_ms);
+	return 0;
+}
+
+// A cell without a record is what is left of a task that was being forgotten. A record that cannot
+// be read is still one: its task goes on until an operator has looked.
+static void remove_cell_remains(struct engine *engine, const char *id)
+{
+	scoped(arena_release) struct arena arena = {0};
+	struct store_object stored;
+	struct error err = {0};
+
+	if (task_find(engine, id) ||
+	    store_object_get(engine->store, "task", id, &arena, &stored, &err) != -ENOENT)
+		return;
+	if (cgroup_kill(&engine->tree, id, &err) < 0)
+		log_error(NULL, "cell %s: %s", id, err.message);
+	cgroup_remove(&engine->tree, id, &err); // -EBUSY: at the next start
+	retire_cell(engine, id);
+}
+
+static int sweep_cells(struct engine *engine, struct error *err)
+{
+	scoped(arena_release) struct arena arena = {0};
+	const char **ids;
+	size_t count;
+
+	if (cell_list(&engine->tree, engine->config->state_directory, &arena, &ids, &count, err) <
+	    0)
+		return -err->code;
+	for (size_t i = 0; i < count; i++)
+		remove_cell_remains(engine, ids[i]);
+	return 0;
+}
+
+int engine_start(struct engine *engine, struct error *err)
+{
+	if (network_start(engine, err) < 0 ||
+	    store_lease_each(engine->store, take_lease, engine, err) < 0 ||
+	    sweep_cells(engine, err) < 0)
+		return -err->code;
+	for (struct task *task = engine->tasks; task; task = task->next)
+		cell_adopt_task(task);
+	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
+		network_reap(vpc); // what an earlier agent had retired
+	reaper_kick(&engine->disk_reaper);
+	reaper_kick(&engine->cell_reaper);
+	engine_turn(engine);
+	engine->ready = true;
+	return 0;
+}
+
+void engine_leave(struct engine *engine)
+{
+	struct error err = {0};
+	int socket_fd;
+
+	if (cgroup_remove_root(&engine->tree, &err) < 0)
+		log_warning(NULL, "%s", err.message);
+	if (engine->vpcs)
+		return; // their tables and namespaces are objects that nobody deleted
+	if (netif_netfilter_socket(engine->netif, NULL, &socket_fd, &err) < 0 ||
+	    sg_host_delete(engine->config->install, socket_fd, &err) < 0)
+		log_warning(NULL, "%s", err.message);
+}
+
+struct lb *engine_lb(struct engine *engine)
+{
+	return engine->lb;
+}
+
+struct engine_host engine_host(struct engine *engine)
+{
+	static struct utsname kernel;
+	static const char *const modes[] = {
+		[CGROUP_MODE_V2] = "v2", [CGROUP_MODE_V1] = "v1", [CGROUP_MODE_NONE] = "none"};
+
+	uname(&kernel);
+	return (struct engine_host){
+		.install = engine->config->install,
+		.driver = engine->vmm->name,
+		.accelerator = engine->vmm->images == VMM_IMAGES_DIRECTORIES ? "none"
+			       : engine->accelerator == VMM_ACCELERATOR_KVM  ? "kvm"
+									     : "tcg",
+		.cgroup_mode = modes[engine->tree.mode],
+		.kernel_release = kernel.release,
+		.guest_kernel = engine->bundle.kernel_release,
+		.boot_id = engine->boot_id,
+		.ready = engine->ready,
+	};
+}

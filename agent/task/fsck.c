@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// Theory of operation. First the records are read into lists of names that are owned. Then
+// one collector per kind of thing (fsck_collect.c) walks what is really there and asks the lists.
+#include "agent/task/fsck_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/base/scope.h"
+#include "agent/store/store.h"
+
+static void own(struct check *check, struct name **list, const char *text)
+{
+	struct name *name = arena_new(check->arena, struct name);
+
+	*name = (struct name){*list, arena_strdup(check->arena, text)};
+	*list = name;
+}
+
+bool fsck_owns(const struct name *list, const char *text)
+{
+	while (list && strcmp(list->text, text) != 0)
+		list = list->next;
+	return list;
+}
+
+// --- The records ---
+
+static int own_task(struct check *check, const struct store_object *stored)
+{
+	struct task_status status;
+	struct error err = {0};
+
+	own(check, &check->owned.records, stored->id);
+	if (task_status_parse(stored->status, strlen(stored->status), check->arena, &status, &err) <
+	    0)
+		return 0; // a damaged record owns its directory and nothing else
+	if (status.last_status == TASK_STOPPED)
+		return 0;
+	own(check, &check->owned.kinds[MODEL_TASK], stored->id);
+	own(check, &check->owned.enis, status.network.eni_id);
+	return 0;
+}
+
+static void own_attachments(struct check *check, const struct store_object *stored)
+{
+	struct fault_list faults = {.arena = check->arena};
+	struct model_object object;
+
+	if (model_parse(MODEL_VPC, stored->id, stored->spec, strlen(stored->spec), check->arena,
+			&object, &faults) < 0)
+		return;
+	for (uint32_t i = 0; i < object.vpc->attachment_count; i++)
+		own(check, &check->owned.interfaces, object.vpc->attachments[i].interface);
+}
+
+static int own_object(const struct store_object *stored, void *context)
+{
+	struct check *check = context;
+	enum model_kind kind;
+
+	if (model_kind_from_name(stored->kind, &kind) < 0)
+		return 0;
+	if (kind == MODEL_TASK)
+		return own_task(check, stored);
+	own(check, &check->owned.kinds[kind], stored->id);
+	if (kind == MODEL_VPC)
+		own_attachments(check, stored);
+	return 0;
+}
+
+static int read_records(struct check *check, struct error *err)
+{
+	char path[CONFIG_PATH_MAX + 16];
+	struct store_options options = {.path = path, .read_only = true};
+	scoped(store_closep) struct store *store = NULL;
+	int result;
+
+	snprintf(path, sizeof(path), "%s/penstock.db", check->config->state_directory);
+	result = store_open(&options, &store, err);
+	if (result == -ENOENT) {
+		error_clear(err); // never started: it owns nothing
+		return 0;
+	}
+	check->installed = result == 0;
+	for (enum model_kind kind = 0; result == 0 && kind < MODEL_KIND_COUNT; kind++)
+		result = store_object_each(store, model_kind_name(kind), own_object, check, err);
+	return result;
+}
+
+// --- Findings ---
+
+struct fsck_finding *fsck_find(struct check *check, const char *kind, const char *name,
+			       const char *owner, ...)
+{
+	struct fsck_report *report = check->report;
+	struct fsck_finding *finding;
+	va_list args;
+
+	if (report->count == check->capacity) {
+		size_t capacity = check->capacity ? check->capacity * 2 : 64;
+		struct fsck_finding *larger =
+			arena_array(check->arena, struct fsck_finding, capacity);
+
+		if (report->count)
+			memcpy(larger, report->findings, report->count * sizeof(*larger));
+		report->findings = larger;
+		check->capacity = capacity;
+	}
+	finding = &report->findings[report->count++];
+	finding->kind = kind;
+	snprintf(finding->name, sizeof(finding->name), "%s", name);
+	va_start(args, owner);
+	vsnprintf(finding->owner, sizeof(finding->owner), owner, args);
+	va_end(args);
+	return finding;
+}
+
+// --- All of it ---
+
+static bool agent_runs(const struct config *config)
+{
+	char path[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 8];
+
+	snprintf(path, sizeof(path), "%s/%s.lock", config->runtime_directory, config->install);
+
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	scoped_fd int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	return fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+static void count_orphans(struct fsck_report *report)
+{
+	for (size_t i = 0; i < report->count; i++)
+		report->orphans += report->findings[i].orphan && !report->findings[i].repaired;
+}
+
+// The records, then what is there.
+static int look(struct check *check, struct fsck_report *report, struct error *err)
+{
+	*report = (struct fsck_report){0};
+	check->report = report;
+	check->capacity = 0;
+	check->owned = (struct owned){0};
+	if (read_records(check, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < fsck_collector_count; i++)
+		if (fsck_collectors[i](check, err) < 0)
+			return -err->code;
+	count_orphans(report);
+	return 0;
+}
+
+int fsck_run(const struct config *config, bool repair, struct arena *arena,
+	     struct fsck_report *ret_report, struct error *err)
+{
+	struct fsck_report first = {0}, second = {0};
+	struct check check = {.config = config,
+			      .arena = arena,
+			      .repair = repair,
+			      .agent_runs = agent_runs(config),
+			      .pool = EPHEMERAL_NONE};
+	int result = 0;
+
+	if (cgroup_tree_find(config->install, &check.tree, err) < 0 ||
+	    netif_open(config->install, &check.netif, err) < 0 ||
+	    ephemeral_open(config->state_directory, &check.pool, err) < 0)
+		result = -err->code;
+	if (result == 0)
+		result = look(&check, &first, err);
+	if (result == 0 && repair) {
+		check.before = &first;
+		result = look(&check, &second, err);
+	}
+	ephemeral_close(&check.pool);
+	netif_close(check.netif);
+	if (result == 0)
+		*ret_report = repair ? second : first;
+	return result;
+}

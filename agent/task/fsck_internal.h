@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between fsck.c (the records) and fsck_collect.c (what is there).
+#pragma once
+
+#include "agent/cell/cgroup.h"
+#include "agent/model/model.h"
+#include "agent/task/fsck.h"
+#include "ephemeral/ephemeral.h"
+#include "netif/netif.h"
+
+struct name {
+	struct name *next;
+	const char *text;
+};
+
+// What the records own.
+struct owned {
+	struct name *kinds[MODEL_KIND_COUNT]; // ids; of tasks: those that are not STOPPED
+	struct name *records;                 // ids of all tasks
+	struct name *enis;                    // of tasks that are not STOPPED
+	struct name *interfaces;              // attached ones
+};
+
+struct check {
+	const struct config *config;
+	struct arena *arena;
+	struct owned owned;
+	struct cgroup_tree tree;
+	struct netif *netif;
+	struct ephemeral pool;
+	bool repair, agent_runs;
+	bool installed; // there is a store: the install itself owns what is not a task's
+	struct fsck_report *report;
+	const struct fsck_report *before; // the pass before this one; NULL: this is the first
+	size_t capacity;
+};
+
+bool fsck_owns(const struct name *list, const char *text);
+
+// A new finding, not yet an orphan.
+__attribute__((format(printf, 4, 5))) struct fsck_finding *
+fsck_find(struct check *check, const char *kind, const char *name, const char *owner, ...);
+
+// One per kind of thing, in the order in which things can be removed: processes before
+// cgroups, interfaces before namespaces.
+typedef int fsck_collector(struct check *check, struct error *err);
+extern fsck_collector *const fsck_collectors[];
+extern const size_t fsck_collector_count;

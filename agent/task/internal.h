@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of the task engine share. Nobody else includes it.
+//
+//   engine.c    opens the modules, the turn, timers
+//   objects.c   the parsed network objects of the store
+//   network.c   their effects: VPCs, subnets, groups; balancers.c: balancers, target groups
+//   record.c    a task's life as data: created, changed, recorded, finished, forgotten
+//   admit.c     choosing identities, the ledger of promised capacity
+//   steps.c     the table of steps; images.c, plumbing.c and launch.c hold the steps themselves
+//   cells.c     the connections to the shims: what they say, adoption
+//   measure.c   metrics
+#pragma once
+
+#include <event2/event.h>
+
+#include "agent/cell/cell.h"
+#include "agent/guest/image.h"
+#include "agent/model/image_config.h"
+#include "agent/task/janitor.h"
+#include "agent/task/task.h"
+#include "agent/task/walk.h"
+#include "agent/vmm/vmm.h"
+#include "ephemeral/ephemeral.h"
+#include "metrics/metering.h"
+#include "netif/netif.h"
+#include "sg/sg.h"
+
+// --- Network objects ---
+
+struct object {
+	struct object *next;
+	struct arena arena;
+	struct model_object model;
+};
+
+struct network_vpc {
+	struct network_vpc *next;
+	struct engine *engine;
+	char id[NETIF_ID_SIZE];
+	struct sg_vpc *sg;
+	struct nft_batch *batch; // of this round; NULL: nothing to send
+	struct reaper reaper;    // deletes retired ENIs
+};
+
+struct network_subnet {
+	struct network_subnet *next;
+	char id[NETIF_ID_SIZE];
+	char vpc_id[NETIF_ID_SIZE];
+	struct ipv4_cidr block;
+	struct ipam *ipam;
+};
+
+struct changed_object {
+	struct changed_object *next;
+	enum model_kind kind;
+	char id[NETIF_ID_SIZE];
+};
+
+// --- Tasks ---
+
+enum policy_state { POLICY_IDLE, POLICY_SENT, POLICY_DONE };
+
+struct task_image {
+	struct image image;
+	struct image_config config;
+	char directory[PATH_MAX]; // netns driver: unpacked
+};
+
+struct task {
+	struct task *next;
+	struct engine *engine;
+	char id[NETIF_ID_SIZE];
+	struct arena arena; // spec, and the chosen texts of the status
+	const struct task_spec *spec;
+	struct task_status status;
+	struct walk walk;
+	struct event *timer;
+	int64_t created_us; // monotonic: the zero of its timeline
+
+	struct task *next_ready;
+	bool queued;       // in the engine's ready queue
+	bool dirty;        // the status has to be recorded
+	bool after_commit; // ready as soon as the status is recorded
+
+	// The cell's shim, while connected.
+	struct process shim;
+	int channel_fd;
+	struct event *channel_event;
+	struct cell_status cell;
+	bool shim_gone;            // the connection ended: there is no more to come
+	bool adopting;             // after a restart: waits for the shim's first word
+	int64_t adopt_deadline_us; // ... at most until then
+	bool launched;             // the VMM was started, by this agent or an earlier one
+	bool stop_sent;
+	int64_t stop_deadline_us; // of the guest's stop; 0: none
+
+	struct task_image *images; // pinned, until the VMM has them
+	unsigned image_count;
+	unsigned image_of[TASK_CONTAINERS_MAX]; // container -> image
+	int link_fd, listener_fd;               // until the shim has them
+	enum policy_state policy;
+	struct error policy_error;
+	bool janitor_running;
+	struct error janitor_error;
+};
+
+struct forgotten {
+	struct forgotten *next;
+	char id[NETIF_ID_SIZE];
+};
+
+struct fault_plan { // PENSTOCK_FAULT, for tests: make one step fail, or die after it
+	int step;   // enum task_step, -1: none
+	enum walk_direction direction;
+	bool die;
+};
+
+struct engine {
+	const struct config *config;
+	struct event_base *base;
+	struct store *store;
+	struct metrics *metrics;
+	struct metering *metering;
+	struct netif *netif;
+	struct ephemeral pool;
+	struct lb *lb;
+	struct cgroup_tree tree;
+	struct janitors janitors;
+	const struct vmm_ops *vmm;
+	struct guest_bundle bundle;
+	enum vmm_accelerator accelerator;
+	uint32_t tsc_khz;
+	char boot_id[BOOT_ID_SIZE];
+	struct fault_plan fault;
+	struct engine_capacity capacity; // totals only
+	bool ready;
+
+	struct object *objects[MODEL_KIND_COUNT];
+	struct network_vpc *vpcs;
+	struct network_subnet *subnets;
+	struct changed_object *changed;
+	struct changed_object *failed; // whose effect has to be tried again
+
+	struct task *tasks;
+	size_t task_count;
+	struct task *ready_first, **ready_last;
+	bool dirty;    // some task's status has to be recorded
+	bool recorded; // something was put into the store in this round
+	struct reaper disk_reaper, cell_reaper;
+	struct forgotten *forgotten; // tasks whose cells go once that is committed
+
+	int cgroup_watch_fd;
+	struct event *cgroup_event, *lb_event, *lb_timer, *sweep_timer;
+};
+
+// engine.c
+void task_arm_timer(struct task *task);
+
+// objects.c
+int objects_load(struct engine *engine, struct error *err);
+int object_refresh(struct engine *engine, enum model_kind kind, const char *id, struct error *err);
+void objects_free(struct engine *engine);
+
+// network.c
+int network_start(struct engine *engine, struct error *err);
+void network_apply_changes(struct engine *engine);
+void network_retry(struct engine *engine);
+void network_commit(struct engine *engine); // sends the batches of this round
+void network_free(struct engine *engine);
+struct network_vpc *network_vpc_find(struct engine *engine, const char *id);
+struct network_subnet *network_subnet_find(struct engine *engine, const char *id);
+struct nft_batch *network_batch(struct network_vpc *vpc);
+void network_reap(struct network_vpc *vpc); // deletes the retired ENIs in a janitor
+
+// balancers.c
+int balancer_apply(struct engine *engine, const char *id, struct error *err);
+int target_group_apply(struct engine *engine, const char *id, struct error *err);
+
+// record.c
+struct task *task_find(struct engine *engine, const char *id);
+struct task *task_new(struct engine *engine, const char *id);
+void task_free(struct task *task);
+int tasks_load(struct engine *engine, struct error *err);
+void task_ready(struct task *task); // call its walk in this turn
+void task_changed(struct task *task);
+void tasks_record(struct engine *engine); // puts every changed status into the store
+void task_stop(struct task *task, enum stop_code code, const char *reason);
+void task_advance(struct task *task);
+void tasks_sweep(struct engine *engine); // forgets stopped tasks past their retention
+
+// admit.c
+int task_admit(struct engine *engine, const struct model_object *object, struct arena *arena,
+	       struct task_status *ret_status, struct error *err);
+int task_adopt_identities(struct task *task, struct error *err);
+void task_release_address(struct task *task);
+void task_vmm_request(const struct engine *engine, const struct task_spec *spec,
+		      struct vmm_request *ret_request);
+
+// steps.c
+extern const struct walk_step task_steps[TASK_STEP_COUNT];
+extern const struct walk_observer task_observer;
+int fault_plan_read(struct fault_plan *ret_plan, struct error *err);
+
+// images.c
+int image_apply(void *object, struct error *err);
+int image_undo(void *object, struct error *err);
+
+// plumbing.c
+// Starts a janitor for the step that calls it. WALK_WAIT, or the error of the one before.
+int task_wait_for_janitor(struct task *task, const char *argument, int kept_fd, janitor_work work,
+			  struct error *err);
+int cell_apply(void *object, struct error *err);
+int cell_undo(void *object, struct error *err);
+// The task's share of CPU from now on: what it asked for, or (starting) enough to boot a guest.
+int cell_limit(struct task *task, bool starting, struct error *err);
+int cell_kill(struct task *task, struct error *err); // WALK_WAIT until the cell is empty
+int disk_apply(void *object, struct error *err);
+int disk_undo(void *object, struct error *err);
+int eni_apply(void *object, struct error *err);
+int eni_undo(void *object, struct error *err);
+int policy_apply(void *object, struct error *err);
+int policy_undo(void *object, struct error *err);
+int link_apply(void *object, struct error *err);
+int link_undo(void *object, struct error *err);
+
+// launch.c
+int volumes_apply(void *object, struct error *err);
+int volumes_undo(void *object, struct error *err);
+int vmm_apply(void *object, struct error *err);
+int vmm_undo(void *object, struct error *err);
+int guest_apply(void *object, struct error *err);
+int guest_undo(void *object, struct error *err);
+int targets_apply(void *object, struct error *err);
+int targets_undo(void *object, struct error *err);
+
+// manifest.c
+int manifest_write(struct task *task, struct error *err);
+void metadata_write(struct task *task);
+
+// cells.c
+struct cell task_cell(const struct task *task);
+int cell_connect(struct task *task, int channel_fd, struct error *err);
+void cell_disconnect(struct task *task);
+void cell_adopt_task(struct task *task);  // after a restart
+void cell_adopt_again(struct task *task); // its time is up: connect again, or give it up
+// The guest is going or gone; and why a task that was up is to be stopped for it.
+bool cell_has_ended(const struct task *task);
+void cell_stop_ended(struct task *task);

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/task/janitor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/base/log.h"
+#include "agent/base/scope.h"
+
+struct janitor {
+	struct janitor *next;
+	struct janitors *all;
+	struct event *event;
+	pid_t pid;
+	int report_fd;
+	janitor_done done; // NULL: forgotten
+	void *owner;
+};
+
+static void janitor_free(struct janitor *janitor)
+{
+	struct janitor **place = &janitor->all->first;
+
+	while (*place != janitor)
+		place = &(*place)->next;
+	*place = janitor->next;
+	janitor->all->running--;
+	if (janitor->event)
+		event_free(janitor->event);
+	close_fd(&janitor->report_fd);
+	free(janitor);
+}
+
+static void janitor_end(struct janitor *janitor)
+{
+	kill(janitor->pid, SIGKILL);
+	while (waitpid(janitor->pid, NULL, 0) < 0 && errno == EINTR)
+		continue;
+}
+
+static void read_report(struct janitor *janitor, struct error *report)
+{
+	ssize_t count = read(janitor->report_fd, report, sizeof(*report));
+
+	if (count != sizeof(*report))
+		error_set(report, EIO, "janitor %d ended without a report", janitor->pid);
+	report->message[sizeof(report->message) - 1] = '\0';
+}
+
+static void on_report(evutil_socket_t fd, short what, void *context)
+{
+	struct janitor *janitor = context;
+	janitor_done done = janitor->done;
+	void *owner = janitor->owner;
+	struct error report;
+
+	(void)fd;
+	(void)what;
+	read_report(janitor, &report);
+	while (waitpid(janitor->pid, NULL, 0) < 0 && errno == EINTR)
+		continue;
+	janitor_free(janitor);
+	if (done)
+		done(owner, &report);
+}
+
+_Noreturn static void child_main(int report_fd, int kept_fd, pid_t parent, janitor_work work,
+				 const char *argument)
+{
+	struct error err = {0};
+
+	// Numbers 3 (kept) and 4 (report); everything else of the agent's goes.
+	report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, 10);
+	kept_fd = kept_fd < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC)
+			      : fcntl(kept_fd, F_DUPFD_CLOEXEC, 10);
+	if (report_fd < 0 || kept_fd < 0 || dup3(kept_fd, 3, O_CLOEXEC) < 0 ||
+	    dup3(report_fd, 4, O_CLOEXEC) < 0)
+		_exit(1);
+	close_range(5, ~0U, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	if (work(argument, &err) >= 0)
+		error_clear(&err);
+	_exit(write(4, &err, sizeof(err)) == sizeof(err) ? 0 : 1);
+}
+
+static int watch_report(struct janitor *janitor, struct error *err)
+{
+	janitor->event =
+		event_new(janitor->all->base, janitor->report_fd, EV_READ, on_report, janitor);
+	if (!janitor->event || event_add(janitor->event, NULL) < 0)
+		return error_set(err, ENOMEM, "watch janitor");
+	return 0;
+}
+
+int janitor_start(struct janitors *janitors, const char *argument, int kept_fd, janitor_work work,
+		  janitor_done done, void *owner, struct error *err)
+{
+	struct janitor *janitor = calloc(1, sizeof(*janitor));
+	pid_t parent = getpid();
+	int report[2];
+
+	if (!janitor || pipe2(report, O_CLOEXEC) < 0) {
+		free(janitor);
+		return error_errno(err, "start janitor");
+	}
+	*janitor = (struct janitor){.next = janitors->first,
+				    .all = janitors,
+				    .done = done,
+				    .owner = owner,
+				    .report_fd = report[0]};
+	janitors->first = janitor;
+	janitors->running++;
+	janitor->pid = fork();
+	if (janitor->pid == 0)
+		child_main(report[1], kept_fd, parent, work, argument);
+	close(report[1]);
+	if (janitor->pid < 0)
+		error_errno(err, "start janitor: fork");
+	else if (watch_report(janitor, err) == 0)
+		return 0;
+	else
+		janitor_end(janitor);
+	janitor_free(janitor);
+	return -err->code;
+}
+
+void janitor_forget(struct janitors *janitors, const void *owner)
+{
+	for (struct janitor *janitor = janitors->first; janitor; janitor = janitor->next)
+		if (janitor->owner == owner)
+			janitor->done = NULL;
+}
+
+static void on_reaped(void *owner, const struct error *err)
+{
+	struct reaper *reaper = owner;
+	bool again = reaper->again;
+
+	reaper->running = false;
+	reaper->again = false;
+	if (err->code)
+		log_error(NULL, "reaper of %s: %s", reaper->name, err->message);
+	if (again)
+		reaper_kick(reaper);
+}
+
+void reaper_kick(struct reaper *reaper)
+{
+	struct error err = {0};
+
+	if (reaper->running) {
+		reaper->again = true;
+		return;
+	}
+	if (janitor_start(reaper->janitors, reaper->argument, -1, reaper->work, on_reaped, reaper,
+			  &err) < 0)
+		log_error(NULL, "reaper of %s: %s", reaper->name, err.message);
+	else
+		reaper->running = true;
+}
+
+void janitors_close(struct janitors *janitors)
+{
+	while (janitors->first) {
+		struct janitor *janitor = janitors->first;
+
+		janitor_end(janitor);
+		janitor_free(janitor);
+	}
+}

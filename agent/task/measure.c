@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// Metrics: measured when asked for, never in between.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/scope.h"
+#include "agent/task/internal.h"
+
+static bool is_live(const struct task *task)
+{
+	return task->status.last_status != TASK_STOPPED;
+}
+
+static void measure_limits(struct task *task, const char *const *labels)
+{
+	struct metrics *metrics = task->engine->metrics;
+
+	metrics_set(metrics, METRIC_TASK_METADATA_INFO, 1,
+		    (const char *[]){labels[0], labels[1], task->spec->family});
+	metrics_set(metrics, METRIC_TASK_CPU_LIMIT_VCPUS, (double)task->spec->cpu_units / 1024,
+		    labels);
+	metrics_set(metrics, METRIC_TASK_MEMORY_LIMIT_BYTES,
+		    (double)((uint64_t)task->spec->memory_mib << 20), labels);
+	metrics_set(metrics, METRIC_TASK_STORAGE_ALLOCATED_BYTES,
+		    (double)((uint64_t)task->spec->ephemeral_storage_gib << 30), labels);
+}
+
+static void measure_cell(struct task *task, const char *const *labels)
+{
+	struct metrics *metrics = task->engine->metrics;
+	struct cgroup_usage usage;
+	struct error ignored = {0};
+	uint64_t disk_bytes;
+
+	if (ephemeral_disk_used(&task->engine->pool, task->id, &disk_bytes, &ignored) == 0)
+		metrics_set(metrics, METRIC_TASK_STORAGE_USED_BYTES, (double)disk_bytes, labels);
+	if (cgroup_usage_read(&task->engine->tree, task->id, &usage, &ignored) < 0)
+		return;
+	if (usage.has_cpu)
+		metrics_set(metrics, METRIC_TASK_CPU_USAGE_SECONDS, (double)usage.cpu_usec / 1e6,
+			    labels);
+	if (usage.has_memory)
+		metrics_set(metrics, METRIC_TASK_MEMORY_USED_BYTES,
+			    (double)usage.memory_working_set_bytes, labels);
+	if (usage.has_io) {
+		metrics_set(metrics, METRIC_TASK_STORAGE_READ_BYTES, (double)usage.io_read_bytes,
+			    labels);
+		metrics_set(metrics, METRIC_TASK_STORAGE_WRITE_BYTES, (double)usage.io_write_bytes,
+			    labels);
+	}
+}
+
+// The live tasks in the order of their ENI ids, for one update.
+struct eni_index {
+	struct task **tasks;
+	size_t count;
+};
+
+static int compare_enis(const void *one, const void *other)
+{
+	const struct task *const *first = one, *const *second = other;
+
+	return strcmp((*first)->status.network.eni_id, (*second)->status.network.eni_id);
+}
+
+static void index_tasks(struct engine *engine, struct arena *arena, struct eni_index *ret_index)
+{
+	struct eni_index index = {0};
+
+	for (const struct task *task = engine->tasks; task; task = task->next)
+		index.count += is_live(task);
+	index.tasks = arena_array(arena, struct task *, index.count + 1);
+	index.count = 0;
+	for (struct task *task = engine->tasks; task; task = task->next)
+		if (is_live(task))
+			index.tasks[index.count++] = task;
+	qsort(index.tasks, index.count, sizeof(*index.tasks), compare_enis);
+	*ret_index = index;
+}
+
+static struct task *task_of_eni(const struct eni_index *index, const char *eni_id)
+{
+	struct task wanted = {.status.network.eni_id = eni_id}, *key = &wanted;
+	struct task **found =
+		bsearch(&key, index->tasks, index->count, sizeof(*index->tasks), compare_enis);
+
+	return found ? *found : NULL;
+}
+
+static void measure_network(struct network_vpc *vpc, const struct eni_index *index)
+{
+	struct engine *engine = vpc->engine;
+	scoped_free struct netif_counters *counters = NULL;
+	struct error ignored = {0};
+	size_t count = 0;
+
+	if (netif_vpc_counters(engine->netif, vpc->id, &counters, &count, &ignored) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		struct task *task = task_of_eni(index, counters[i].eni_id);
+		const char *labels[] = {task ? task->id : "", counters[i].eni_id};
+
+		if (!task)
+			continue;
+		metrics_set(engine->metrics, METRIC_TASK_NETWORK_RECEIVE_BYTES,
+			    (double)counters[i].rx_bytes, labels);
+		metrics_set(engine->metrics, METRIC_TASK_NETWORK_RECEIVE_PACKETS,
+			    (double)counters[i].rx_packets, labels);
+		metrics_set(engine->metrics, METRIC_TASK_NETWORK_TRANSMIT_BYTES,
+			    (double)counters[i].tx_bytes, labels);
+		metrics_set(engine->metrics, METRIC_TASK_NETWORK_TRANSMIT_PACKETS,
+			    (double)counters[i].tx_packets, labels);
+	}
+}
+
+static const char *drop_direction(enum sg_drop_reason reason)
+{
+	return reason == SG_DROP_INGRESS_DENIED ? "ingress" : "egress";
+}
+
+static void measure_vpc_drops(struct network_vpc *vpc, int socket_fd)
+{
+	struct sg_drops drops;
+	struct error ignored = {0};
+
+	if (sg_vpc_drops_read(socket_fd, &drops, &ignored) < 0)
+		return;
+	for (enum sg_drop_reason reason = 0; reason < SG_DROP_REASON_COUNT; reason++)
+		metrics_set(vpc->engine->metrics, METRIC_SG_DROPPED_PACKETS,
+			    (double)drops.packets[reason],
+			    (const char *[]){vpc->id, drop_direction(reason),
+					     sg_drop_reason_name(reason)});
+}
+
+static void measure_drops(struct network_vpc *vpc, const struct eni_index *index)
+{
+	struct engine *engine = vpc->engine;
+	scoped_free struct sg_drops *drops = NULL;
+	struct error ignored = {0};
+	size_t count = 0;
+	int socket_fd;
+
+	if (netif_netfilter_socket(engine->netif, vpc->id, &socket_fd, &ignored) < 0)
+		return;
+	measure_vpc_drops(vpc, socket_fd);
+	if (sg_eni_drops_read(socket_fd, &drops, &count, &ignored) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		struct task *task = task_of_eni(index, drops[i].eni_id);
+
+		for (enum sg_drop_reason reason = 0; task && reason < SG_DROP_REASON_COUNT;
+		     reason++) {
+			const char *labels[] = {task->id, drops[i].eni_id, drop_direction(reason),
+						sg_drop_reason_name(reason)};
+
+			metrics_set(engine->metrics, METRIC_TASK_DROPPED_PACKETS,
+				    (double)drops[i].packets[reason], labels);
+		}
+	}
+}
+
+static void measure_subnets(struct engine *engine)
+{
+	for (struct network_subnet *subnet = engine->subnets; subnet; subnet = subnet->next) {
+		struct ipam_counts counts = ipam_count(subnet->ipam, clock_wall_ms());
+		const struct {
+			const char *state;
+			uint32_t count;
+		} states[] = {{"reserved", counts.reserved},
+			      {"used", counts.used},
+			      {"cooling", counts.cooling},
+			      {"free", counts.free}};
+
+		for (size_t i = 0; i < ARRAY_LENGTH(states); i++)
+			metrics_set(engine->metrics, METRIC_IPAM_ADDRESSES, states[i].count,
+				    (const char *[]){subnet->id, states[i].state});
+	}
+}
+
+static void measure_targets(struct engine *engine, const char *group_id)
+{
+	scoped_free struct lb_target_status *targets = NULL;
+	struct error ignored = {0};
+	size_t count = 0;
+
+	if (lb_group_status(engine->lb, group_id, &targets, &count, &ignored) < 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		char address[IPV4_TEXT_SIZE], name[IPV4_TEXT_SIZE + 8];
+
+		snprintf(name, sizeof(name), "%s:%u",
+			 ipv4_format(targets[i].target.address, address), targets[i].target.port);
+		metrics_set(engine->metrics, METRIC_LB_TARGET_STATE, 1,
+			    (const char *[]){group_id, name, lb_state_name(targets[i].state)});
+	}
+}
+
+static void measure_capacity(struct engine *engine)
+{
+	struct engine_capacity capacity = engine_capacity(engine);
+	const struct {
+		enum metric_id metric;
+		double total, promised;
+	} rows[] = {
+		{METRIC_CAPACITY_VCPUS, capacity.cpu_units / 1024.0,
+		 capacity.cpu_units_promised / 1024.0},
+		{METRIC_CAPACITY_MEMORY_BYTES, capacity.memory_mib * 0x1p20,
+		 capacity.memory_mib_promised * 0x1p20},
+		{METRIC_CAPACITY_STORAGE_BYTES, capacity.disk_gib * 0x1p30,
+		 capacity.disk_gib_promised * 0x1p30},
+	};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(rows); i++) {
+		metrics_set(engine->metrics, rows[i].metric, rows[i].total,
+			    (const char *[]){"total"});
+		metrics_set(engine->metrics, rows[i].metric, rows[i].promised,
+			    (const char *[]){"promised"});
+	}
+}
+
+static void measure_tasks(struct engine *engine)
+{
+	unsigned states[TASK_STATE_COUNT] = {0};
+
+	for (struct task *task = engine->tasks; task; task = task->next) {
+		const char *labels[] = {task->id, task->status.network.eni_id};
+
+		states[task->status.last_status]++;
+		if (!is_live(task))
+			continue;
+		measure_limits(task, labels);
+		measure_cell(task, labels);
+	}
+	for (size_t i = 0; i < TASK_STATE_COUNT; i++)
+		metrics_set(engine->metrics, METRIC_TASKS, states[i],
+			    (const char *[]){task_state_name((enum task_state)i)});
+}
+
+void engine_metrics_update(struct engine *engine)
+{
+	scoped(arena_release) struct arena arena = {0};
+	struct eni_index index;
+
+	index_tasks(engine, &arena, &index);
+	metrics_set(engine->metrics, METRIC_BUILD_INFO, 1, (const char *[]){PENSTOCK_VERSION});
+	metrics_clear(engine->metrics, METRIC_LB_TARGET_STATE);
+	measure_tasks(engine);
+	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
+		measure_network(vpc, &index);
+		measure_drops(vpc, &index);
+	}
+	measure_subnets(engine);
+	for (struct object *o = engine->objects[MODEL_TARGET_GROUP]; o; o = o->next)
+		measure_targets(engine, o->model.id);
+	measure_capacity(engine);
+}

@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: Apache-2.0
+// The effects of network objects. Level-triggered: each function looks at what the object is
+// now (engine_object) and makes the kernel so; an object that is gone is taken back. Tasks'
+// own memberships and targets are steps (plumbing.c, launch.c) and share the batches.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/log.h"
+#include "agent/base/scope.h"
+#include "agent/task/internal.h"
+
+struct network_vpc *network_vpc_find(struct engine *engine, const char *id)
+{
+	struct network_vpc *vpc = engine->vpcs;
+
+	while (vpc && strcmp(vpc->id, id) != 0)
+		vpc = vpc->next;
+	return vpc;
+}
+
+struct network_subnet *network_subnet_find(struct engine *engine, const char *id)
+{
+	struct network_subnet *subnet = engine->subnets;
+
+	while (subnet && strcmp(subnet->id, id) != 0)
+		subnet = subnet->next;
+	return subnet;
+}
+
+static void report(struct engine *engine, const char *what, const char *id, const struct error *err)
+{
+	log_error(NULL, "%s %s: %s", what, id, err->message);
+	metrics_add(engine->metrics, METRIC_RECONCILE_ERRORS, 1, (const char *[]){what});
+}
+
+// --- VPCs ---
+
+static void attachment_of(const char *vpc_id, const struct vpc_attachment *spec,
+			  struct netif_route *routes, struct netif_attachment *ret_attachment)
+{
+	for (uint32_t i = 0; i < spec->route_count; i++)
+		routes[i] =
+			(struct netif_route){spec->routes[i].destination, spec->routes[i].gateway};
+	*ret_attachment = (struct netif_attachment){
+		.vpc = vpc_id,
+		.interface = spec->interface,
+		.address = spec->address,
+		.prefix = spec->prefix,
+		.routes = routes,
+		.route_count = spec->route_count,
+	};
+}
+
+static bool is_attached(const struct vpc_spec *spec, const char *interface)
+{
+	for (uint32_t i = 0; spec && i < spec->attachment_count; i++)
+		if (strcmp(spec->attachments[i].interface, interface) == 0)
+			return true;
+	return false;
+}
+
+// What carries our mark for this VPC and is not in its spec (any more) goes back to the host.
+static int attachments_give_back(struct engine *engine, const char *vpc_id,
+				 const struct vpc_spec *spec, struct error *err)
+{
+	scoped_free struct netif_object *found = NULL;
+	size_t count;
+
+	if (netif_inventory(engine->netif, &found, &count, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < count; i++) {
+		if (found[i].kind != NETIF_OBJECT_ATTACHMENT ||
+		    strcmp(found[i].owner, vpc_id) != 0 || is_attached(spec, found[i].name))
+			continue;
+		if (netif_attachment_remove(engine->netif, vpc_id, found[i].name, err) < 0)
+			return error_wrap(err, "attachment %s", found[i].name);
+	}
+	return 0;
+}
+
+static int attachments_apply(struct engine *engine, const char *vpc_id, const struct vpc_spec *spec,
+			     struct error *err)
+{
+	struct netif_route routes[ATTACHMENT_ROUTES_MAX];
+
+	if (attachments_give_back(engine, vpc_id, spec, err) < 0)
+		return -err->code;
+	for (uint32_t i = 0; i < spec->attachment_count; i++) {
+		struct netif_attachment attachment;
+
+		attachment_of(vpc_id, &spec->attachments[i], routes, &attachment);
+		if (netif_attachment_ensure(engine->netif, &attachment, err) < 0)
+			return error_wrap(err, "attachment %s", attachment.interface);
+	}
+	return 0;
+}
+
+// In a janitor: "<install> <vpc>".
+static int reap_work(const char *argument, struct error *err)
+{
+	struct netif *netif;
+	char install[NETIF_ID_SIZE], vpc[NETIF_ID_SIZE];
+	int result;
+
+	if (sscanf(argument, "%63s %63s", install, vpc) != 2)
+		return error_set(err, EINVAL, "reap: bad argument");
+	if (netif_open(install, &netif, err) < 0)
+		return -err->code;
+	result = netif_reap(netif, vpc, err);
+	netif_close(netif);
+	return result;
+}
+
+static int vpc_open(struct engine *engine, const char *id, struct error *err)
+{
+	struct network_vpc *vpc;
+	int socket_fd;
+
+	if (network_vpc_find(engine, id))
+		return 0;
+	if (netif_vpc_create(engine->netif, id, err) < 0 ||
+	    netif_netfilter_socket(engine->netif, id, &socket_fd, err) < 0)
+		return -err->code;
+	vpc = calloc(1, sizeof(*vpc));
+	if (!vpc)
+		return error_set(err, ENOMEM, "out of memory");
+	vpc->engine = engine;
+	snprintf(vpc->id, sizeof(vpc->id), "%s", id);
+	vpc->reaper = (struct reaper){
+		.janitors = &engine->janitors, .name = "retired ENIs", .work = reap_work};
+	snprintf(vpc->reaper.argument, sizeof(vpc->reaper.argument), "%s %s",
+		 engine->config->install, id);
+	if (sg_vpc_open(engine->config->install, id, socket_fd, &vpc->sg, err) < 0 ||
+	    lb_vpc_ensure(engine->lb, id, err) < 0) {
+		sg_vpc_close(vpc->sg);
+		free(vpc);
+		return -err->code;
+	}
+	vpc->next = engine->vpcs;
+	engine->vpcs = vpc;
+	return 0;
+}
+
+static void vpc_free(struct engine *engine, struct network_vpc *vpc)
+{
+	struct network_vpc **place = &engine->vpcs;
+
+	while (*place != vpc)
+		place = &(*place)->next;
+	*place = vpc->next;
+	janitor_forget(&engine->janitors, &vpc->reaper);
+	nft_batch_free(vpc->batch);
+	sg_vpc_close(vpc->sg);
+	free(vpc);
+}
+
+static int vpc_delete(struct engine *engine, const char *id, struct error *err)
+{
+	struct network_vpc *vpc = network_vpc_find(engine, id);
+
+	lb_vpc_remove(engine->lb, id);
+	if (vpc)
+		vpc_free(engine, vpc);
+	if (attachments_give_back(engine, id, NULL, err) < 0)
+		return -err->code;
+	return netif_vpc_delete(engine->netif, id, err);
+}
+
+static int vpc_apply(struct engine *engine, const char *id, struct error *err)
+{
+	const struct model_object *object = engine_object(engine, MODEL_VPC, id);
+
+	if (!object)
+		return vpc_delete(engine, id, err);
+	if (vpc_open(engine, id, err) < 0)
+		return -err->code;
+	return attachments_apply(engine, id, object->vpc, err);
+}
+
+// --- Subnets ---
+
+static int subnet_delete(struct engine *engine, const char *id, struct error *err)
+{
+	struct network_subnet **place = &engine->subnets;
+	struct network_subnet *subnet;
+	int result;
+
+	while (*place && strcmp((*place)->id, id) != 0)
+		place = &(*place)->next;
+	subnet = *place;
+	if (!subnet)
+		return 0;
+	result = netif_subnet_remove(engine->netif, subnet->vpc_id, &subnet->block, err);
+	if (result < 0 && result != -ENOENT)
+		return result;
+	*place = subnet->next;
+	ipam_free(subnet->ipam);
+	free(subnet);
+	return 0;
+}
+
+static int subnet_apply(struct engine *engine, const char *id, struct error *err)
+{
+	const struct model_object *object = engine_object(engine, MODEL_SUBNET, id);
+	struct network_subnet *subnet = network_subnet_find(engine, id);
+
+	if (!object)
+		return subnet_delete(engine, id, err);
+	if (!subnet) {
+		subnet = calloc(1, sizeof(*subnet));
+		if (!subnet)
+			return error_set(err, ENOMEM, "out of memory");
+		snprintf(subnet->id, sizeof(subnet->id), "%s", id);
+		snprintf(subnet->vpc_id, sizeof(subnet->vpc_id), "%s", object->subnet->vpc_id);
+		subnet->block = object->subnet->cidr_block;
+		if (ipam_new(id, subnet->block, &subnet->ipam, err) < 0) {
+			free(subnet);
+			return -err->code;
+		}
+		subnet->next = engine->subnets;
+		engine->subnets = subnet;
+	}
+	return netif_subnet_ensure(engine->netif, subnet->vpc_id, &subnet->block, err);
+}
+
+// --- Security groups ---
+
+static size_t count_rules(const struct ip_permission *permissions, uint32_t count)
+{
+	size_t rules = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		rules += permissions[i].ip_range_count + permissions[i].group_pair_count;
+	return rules;
+}
+
+// One permission of the API is one rule per range and per group. The rule's id says where it
+// stands in the document, which is what an operator looks for.
+static struct sg_rule_list rules_of(const struct ip_permission *permissions, uint32_t count,
+				    const char *field, struct arena *arena)
+{
+	size_t rule_count = count_rules(permissions, count), n = 0;
+	struct sg_rule *rules = arena_array(arena, struct sg_rule, rule_count + 1);
+
+	for (uint32_t i = 0; i < count; i++) {
+		const struct ip_permission *permission = &permissions[i];
+		struct sg_rule rule = {.protocol = permission->protocol,
+				       .from_port = permission->from_port,
+				       .to_port = permission->to_port};
+
+		for (uint32_t r = 0; r < permission->ip_range_count; r++, n++) {
+			rules[n] = rule;
+			rules[n].id = arena_printf(arena, "%s/%u/ipRanges/%u", field, i, r);
+			rules[n].cidr = permission->ip_ranges[r].cidr;
+		}
+		for (uint32_t g = 0; g < permission->group_pair_count; g++, n++) {
+			rules[n] = rule;
+			rules[n].id = arena_printf(arena, "%s/%u/userIdGroupPairs/%u", field, i, g);
+			rules[n].group_id = permission->group_pairs[g].group_id;
+		}
+	}
+	return (struct sg_rule_list){rules, n};
+}
+
+// The VPC of a deleted group is not known any more: every VPC is asked.
+static int group_delete(struct engine *engine, const char *id, struct error *err)
+{
+	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
+		if (sg_group_remove(vpc->sg, network_batch(vpc), id, err) < 0)
+			return -err->code;
+	return 0;
+}
+
+static int group_apply(struct engine *engine, const char *id, struct error *err)
+{
+	const struct model_object *object = engine_object(engine, MODEL_SECURITY_GROUP, id);
+	scoped(arena_release) struct arena arena = {0};
+	const struct security_group_spec *spec;
+	struct network_vpc *vpc;
+	struct sg_group group = {.id = id};
+
+	if (!object)
+		return group_delete(engine, id, err);
+	spec = object->security_group;
+	vpc = network_vpc_find(engine, spec->vpc_id);
+	if (!vpc)
+		return error_set(err, ENOENT, "vpc %s is not there", spec->vpc_id);
+	group.rules[SG_INGRESS] = rules_of(spec->ingress, spec->ingress_count, "in", &arena);
+	group.rules[SG_EGRESS] = rules_of(spec->egress, spec->egress_count, "out", &arena);
+	return sg_group_set(vpc->sg, network_batch(vpc), &group, err);
+}
+
+static int file_system_apply(struct engine *engine, const char *id, struct error *err)
+{
+	(void)engine;
+	(void)id;
+	(void)err;
+	return 0; // nothing on the host: guests mount it themselves
+}
+
+// --- All kinds ---
+
+// In the order of their dependencies.
+static const struct effect {
+	enum model_kind kind;
+	int (*apply)(struct engine *engine, const char *id, struct error *err);
+} effects[] = {
+	{MODEL_VPC, vpc_apply},
+	{MODEL_SUBNET, subnet_apply},
+	{MODEL_SECURITY_GROUP, group_apply},
+	{MODEL_TARGET_GROUP, target_group_apply},
+	{MODEL_LOAD_BALANCER, balancer_apply},
+	{MODEL_FILE_SYSTEM, file_system_apply},
+};
+
+static void changed_add(struct changed_object **list, enum model_kind kind, const char *id)
+{
+	struct changed_object *changed = calloc(1, sizeof(*changed));
+
+	if (!changed)
+		abort();
+	changed->kind = kind;
+	snprintf(changed->id, sizeof(changed->id), "%s", id);
+	while (*list) // in the order of the requests
+		list = &(*list)->next;
+	*list = changed;
+}
+
+// What fails (an interface that is not there yet, say) is tried again from time to time.
+static void apply_object(struct engine *engine, enum model_kind kind, const char *id)
+{
+	struct error err = {0};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(effects); i++) {
+		if (effects[i].kind != kind || effects[i].apply(engine, id, &err) >= 0)
+			continue;
+		report(engine, model_kind_name(kind), id, &err);
+		changed_add(&engine->failed, kind, id);
+	}
+}
+
+void network_retry(struct engine *engine)
+{
+	struct changed_object **end = &engine->changed;
+
+	while (*end)
+		end = &(*end)->next;
+	*end = engine->failed;
+	engine->failed = NULL;
+}
+
+// --- What was deleted while no agent looked ---
+
+static void sweep_policy(struct network_vpc *vpc)
+{
+	scoped_free struct sg_object *objects = NULL;
+	size_t count;
+
+	sg_vpc_inventory(vpc->sg, &objects, &count);
+	for (size_t i = 0; i < count; i++) {
+		enum model_kind kind = objects[i].kind == SG_OBJECT_GROUP ? MODEL_SECURITY_GROUP
+									  : MODEL_LOAD_BALANCER;
+
+		if (objects[i].kind != SG_OBJECT_GROUP && objects[i].kind != SG_OBJECT_BALANCER)
+			continue;
+		if (!engine_object(vpc->engine, kind, objects[i].owner))
+			changed_add(&vpc->engine->changed, kind, objects[i].owner);
+	}
+}
+
+// The commit of a deletion was the last act of the agent before: its effect is ours.
+static int network_sweep(struct engine *engine, struct error *err)
+{
+	scoped_free struct netif_object *found = NULL;
+	size_t count;
+
+	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
+		sweep_policy(vpc);
+	if (netif_inventory(engine->netif, &found, &count, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < count; i++)
+		if (found[i].kind == NETIF_OBJECT_VPC &&
+		    !engine_object(engine, MODEL_VPC, found[i].owner))
+			changed_add(&engine->changed, MODEL_VPC, found[i].owner);
+	return 0;
+}
+
+int network_start(struct engine *engine, struct error *err)
+{
+	int socket_fd;
+
+	if (netif_netfilter_socket(engine->netif, NULL, &socket_fd, err) < 0 ||
+	    sg_host_ensure(engine->config->install, socket_fd, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < ARRAY_LENGTH(effects); i++)
+		for (struct object *o = engine->objects[effects[i].kind]; o; o = o->next)
+			apply_object(engine, effects[i].kind, o->model.id);
+	return network_sweep(engine, err);
+}
+
+void engine_object_changed(struct engine *engine, enum model_kind kind, const char *id)
+{
+	changed_add(&engine->changed, kind, id);
+}
+
+void network_apply_changes(struct engine *engine)
+{
+	while (engine->changed) {
+		struct changed_object *changed = engine->changed;
+		struct error err = {0};
+
+		engine->changed = changed->next;
+		if (object_refresh(engine, changed->kind, changed->id, &err) < 0)
+			report(engine, model_kind_name(changed->kind), changed->id, &err);
+		else
+			apply_object(engine, changed->kind, changed->id);
+		free(changed);
+	}
+}
+
+// --- Batches ---
+
+struct nft_batch *network_batch(struct network_vpc *vpc)
+{
+	if (!vpc->batch)
+		vpc->batch = nft_batch_new();
+	return vpc->batch;
+}
+
+static void settle_tasks(struct network_vpc *vpc, int result, const struct error *err)
+{
+	for (struct task *task = vpc->engine->tasks; task; task = task->next) {
+		char owner[NETIF_ID_SIZE + 8];
+		const struct error *refused;
+
+		if (task->policy != POLICY_SENT ||
+		    strcmp(task->status.network.vpc_id, vpc->id) != 0)
+			continue;
+		snprintf(owner, sizeof(owner), "eni %s", task->status.network.eni_id);
+		refused = result < 0 ? err : nft_batch_failure(vpc->batch, owner);
+		task->policy_error = refused ? *refused : (struct error){0};
+		task->policy = POLICY_DONE;
+		task_ready(task);
+	}
+}
+
+static void vpc_commit(struct network_vpc *vpc)
+{
+	struct engine *engine = vpc->engine;
+	struct error err = {0};
+	int socket_fd;
+	int result = netif_netfilter_socket(engine->netif, vpc->id, &socket_fd, &err);
+
+	if (result == 0)
+		result = sg_vpc_commit(vpc->sg, vpc->batch, socket_fd, &err);
+	if (result < 0)
+		report(engine, "policy of vpc", vpc->id, &err);
+	else if (nft_batch_failure_count(vpc->batch) > 0)
+		log_warning(NULL, "vpc %s: %zu owners' rules were refused", vpc->id,
+			    nft_batch_failure_count(vpc->batch));
+	settle_tasks(vpc, result, &err);
+	nft_batch_free(vpc->batch);
+	vpc->batch = NULL;
+}
+
+void network_commit(struct engine *engine)
+{
+	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
+		if (vpc->batch)
+			vpc_commit(vpc);
+}
+
+void network_reap(struct network_vpc *vpc)
+{
+	reaper_kick(&vpc->reaper);
+}
+
+void network_free(struct engine *engine)
+{
+	while (engine->vpcs)
+		vpc_free(engine, engine->vpcs);
+	while (engine->subnets) {
+		struct network_subnet *subnet = engine->subnets;
+
+		engine->subnets = subnet->next;
+		ipam_free(subnet->ipam);
+		free(subnet);
+	}
+	network_retry(engine);
+	while (engine->changed) {
+		struct changed_object *changed = engine->changed;
+
+		engine->changed = changed->next;
+		free(changed);
+	}
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+// The steps that prepare a task's place: cell, disk, network interface (images: images.c). Every
+// apply looks at what is there and does what is missing; it may be called many times.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/scope.h"
+#include "agent/task/internal.h"
+
+static void on_janitor(void *owner, const struct error *err)
+{
+	struct task *task = owner;
+
+	task->janitor_running = false;
+	task->janitor_error = *err;
+	task_ready(task);
+}
+
+int task_wait_for_janitor(struct task *task, const char *argument, int kept_fd, janitor_work work,
+			  struct error *err)
+{
+	if (task->janitor_running)
+		return WALK_WAIT;
+	if (task->janitor_error.code) {
+		*err = task->janitor_error;
+		error_clear(&task->janitor_error);
+		return -err->code;
+	}
+	if (janitor_start(&task->engine->janitors, argument, kept_fd, work, on_janitor, task, err) <
+	    0)
+		return -err->code;
+	task->janitor_running = true;
+	return WALK_WAIT;
+}
+
+// --- cell ---
+
+enum { STARTING_CPU_UNITS = 1024, CELL_PIDS_MAX = 4096 };
+
+// Booting the guest is our own overhead, not the task's work: until its containers run, a task of
+// less than one CPU is not held to its share.
+int cell_limit(struct task *task, bool starting, struct error *err)
+{
+	struct vmm_request request;
+	struct cgroup_limits limits = {.cpu_units = task->spec->cpu_units, .pids = CELL_PIDS_MAX};
+	uint64_t memory_mib;
+
+	task_vmm_request(task->engine, task->spec, &request);
+	memory_mib = (uint64_t)task->spec->memory_mib + task->engine->vmm->overhead_mib(&request) +
+		     CELL_SHIM_OVERHEAD_MIB;
+	limits.memory_bytes = memory_mib << 20;
+	if (starting && limits.cpu_units < STARTING_CPU_UNITS)
+		limits.cpu_units = STARTING_CPU_UNITS;
+	return cgroup_ensure(&task->engine->tree, task->id, &limits, err);
+}
+
+static int spawn_shim(struct task *task, struct error *err)
+{
+	char path[CONFIG_PATH_MAX + 16];
+	struct cell cell = task_cell(task);
+	struct cell_shim_options options = {.shim_path = path,
+					    .log_max_mib = task->engine->config->log_file_mib};
+	struct process shim;
+	int channel_fd;
+
+	snprintf(path, sizeof(path), "%s/penstock-shim", task->engine->config->program_directory);
+	if (cell_shim_spawn(&cell, &options, &shim, &channel_fd, err) < 0)
+		return -err->code;
+	task->shim = shim;
+	task->status.shim = (struct task_shim){shim.pid, shim.start_time};
+	task->after_commit = true; // it may run once it is recorded
+	task_changed(task);
+	return cell_connect(task, channel_fd, err);
+}
+
+int cell_apply(void *object, struct error *err)
+{
+	struct task *task = object;
+	struct cell cell = task_cell(task);
+	int result;
+
+	if (task->shim_gone)
+		return error_set(err, ESRCH,
+				 "ResourceInitializationError: cell: the shim ended%s%s",
+				 task->cell.vmm_failure[0] ? ": " : "", task->cell.vmm_failure);
+	if (task->channel_fd < 0) {
+		result = cell_kill(task, err); // what an earlier agent began
+		if (result == WALK_WAIT)
+			return result;
+		if (result < 0 || cell_directory_ensure(&cell, err) < 0 ||
+		    cell_limit(task, true, err) < 0 || spawn_shim(task, err) < 0)
+			return error_wrap(err, "ResourceInitializationError: cell");
+		return WALK_WAIT;
+	}
+	if (task->dirty && task->shim.gate_fd >= 0)
+		return WALK_WAIT; // not recorded yet
+	if (task->shim.gate_fd >= 0 && process_release(&task->shim, err) < 0)
+		return error_wrap(err, "ResourceInitializationError: cell");
+	return 0;
+}
+
+// Everything in the cell is dead: this does not block. Ours to wait for only until the first
+// restart.
+static void collect_shim(struct task *task)
+{
+	if (task->shim.pidfd >= 0)
+		waitid(P_PIDFD, (id_t)task->shim.pidfd, &(siginfo_t){0}, WEXITED);
+	process_close(&task->shim);
+	cell_disconnect(task);
+	task->status.shim.pid = 0;
+}
+
+// A host without a v2 tree says nobody when a cgroup became empty: the undo is tried again then.
+static int watch_cell(struct task *task, struct error *err)
+{
+	struct engine *engine = task->engine;
+	int result = cgroup_watch_add(&engine->tree, engine->cgroup_watch_fd, task->id, err);
+
+	if (result == -EOPNOTSUPP)
+		return error_set(err, EAGAIN, "processes are left in the cell");
+	return result;
+}
+
+static bool shim_lives(const struct task *task)
+{
+	struct pollfd ended = {.fd = task->shim.pidfd, .events = POLLIN};
+
+	return task->shim.pidfd >= 0 && poll(&ended, 1, 0) == 0;
+}
+
+// Kills what is left in the cell's cgroup; 0 when it is empty.
+int cell_kill(struct task *task, struct error *err)
+{
+	struct engine *engine = task->engine;
+	bool empty;
+
+	if (cgroup_is_empty(&engine->tree, task->id, &empty, err) < 0)
+		return -err->code;
+	if (!empty || shim_lives(task)) {
+		if (cgroup_kill(&engine->tree, task->id, err) < 0)
+			return -err->code;
+		if (shim_lives(task)) // where there are no cgroups, its death takes the VMM with it
+			pidfd_send_signal(task->shim.pidfd, SIGKILL, NULL, 0);
+		if (watch_cell(task, err) < 0 ||
+		    cgroup_is_empty(&engine->tree, task->id, &empty, err) < 0)
+			return -err->code;
+	}
+	if (!empty)
+		return WALK_WAIT;
+	collect_shim(task);
+	return 0;
+}
+
+// The directory stays, with the logs, until the stopped task is forgotten.
+int cell_undo(void *object, struct error *err)
+{
+	struct task *task = object;
+	struct cell cell = task_cell(task);
+	int result = cell_kill(task, err);
+
+	if (result == 0)
+		result = cgroup_remove(&task->engine->tree, task->id, err);
+	return result == 0 ? cell_directory_seal(&cell, err) : result;
+}
+
+// --- disk ---
+
+// In a janitor: "<GiB> <state>".
+static int template_work(const char *argument, struct error *err)
+{
+	scoped(ephemeral_close) struct ephemeral pool = EPHEMERAL_NONE;
+	unsigned size_gib;
+	int offset;
+
+	if (sscanf(argument, "%u %n", &size_gib, &offset) != 1)
+		return error_set(err, EINVAL, "template: bad argument");
+	if (ephemeral_open(argument + offset, &pool, err) < 0)
+		return -err->code;
+	return ephemeral_template_build(&pool, size_gib, err);
+}
+
+int disk_apply(void *object, struct error *err)
+{
+	struct task *task = object;
+	char argument[JANITOR_ARGUMENT_MAX];
+	uint32_t size_gib = task->spec->ephemeral_storage_gib;
+	uid_t uid = task_cell(task).uid;
+	int result = ephemeral_disk_create(&task->engine->pool, task->id, size_gib, uid, uid, err);
+
+	if (result == -ENOMEDIUM) {
+		snprintf(argument, sizeof(argument), "%u %s", size_gib,
+			 task->engine->config->state_directory);
+		result = task_wait_for_janitor(task, argument, -1, template_work, err);
+	}
+	return result < 0 ? error_wrap(err, "ResourceInitializationError: ephemeral disk") : result;
+}
+
+int disk_undo(void *object, struct error *err)
+{
+	struct task *task = object;
+
+	return ephemeral_disk_destroy(&task->engine->pool, task->id, err);
+}
+
+// --- eni, policy, link ---
+
+static int eni_of(const struct task *task, struct netif_eni *ret_eni, struct error *err)
+{
+	const struct task_network *network = &task->status.network;
+	const struct model_object *vpc = engine_object(task->engine, MODEL_VPC, network->vpc_id);
+
+	if (!vpc)
+		return error_set(err, ENOENT, "vpc %s is not there", network->vpc_id);
+	*ret_eni = (struct netif_eni){
+		.vpc = network->vpc_id,
+		.eni_id = network->eni_id,
+		.kind = task->engine->vmm->link == VMM_LINK_TAP ? NETIF_ENI_TAP : NETIF_ENI_VETH,
+		.address = network->private_ipv4_address,
+		.gateway = network->gateway,
+		.mtu = vpc->vpc->mtu,
+		.owner_uid = task_cell(task).uid,
+	};
+	return mac_parse(network->mac_address, &ret_eni->mac, err);
+}
+
+int eni_apply(void *object, struct error *err)
+{
+	struct task *task = object;
+	struct netif_eni eni;
+
+	if (task->launched || (task->link_fd >= 0 && task->listener_fd >= 0))
+		return 0;
+	close_fd(&task->link_fd);
+	close_fd(&task->listener_fd);
+	if (eni_of(task, &eni, err) < 0 ||
+	    netif_eni_create(task->engine->netif, &eni, &task->link_fd, err) < 0 ||
+	    netif_eni_listen(task->engine->netif, eni.vpc, eni.eni_id, &task->listener_fd, err) < 0)
+		return error_wrap(err, "ResourceInitializationError: eni %s",
+				  task->status.network.eni_id);
+	return 0;
+}
+
+int eni_undo(void *object, struct error *err)
+{
+	struct task *task = object;
+	const struct task_network *network = &task->status.network;
+	struct network_vpc *vpc = network_vpc_find(task->engine, network->vpc_id);
+
+	close_fd(&task->link_fd);
+	close_fd(&task->listener_fd);
+	if (netif_eni_retire(task->engine->netif, network->vpc_id, network->eni_id, err) < 0)
+		return -err->code;
+	if (vpc)
+		network_reap(vpc);
+	return 0;
+}
+
+static void member_of(const struct task *task, const struct netif_eni *eni,
+		      struct sg_member *ret_member)
+{
+	const struct task_network *network = &task->status.network;
+
+	*ret_member = (struct sg_member){
+		.eni_id = network->eni_id,
+		.interface = network->interface_name,
+		.mac = eni->mac,
+		.address = network->private_ipv4_address,
+		.router = network->gateway,
+		.groups = network->security_groups,
+		.group_count = network->security_group_count,
+	};
+}
+
+// The batch of this round was sent: how did our part of it go? (A batch is always settled within
+// the turn that made it, so a walk never turns in between.)
+static int take_policy_result(struct task *task, struct error *err)
+{
+	task->policy = POLICY_IDLE;
+	if (!task->policy_error.code)
+		return 0;
+	*err = task->policy_error;
+	return -err->code;
+}
+
+int policy_apply(void *object, struct error *err)
+{
+	struct task *task = object;
+	struct network_vpc *vpc = network_vpc_find(task->engine, task->status.network.vpc_id);
+	struct netif_eni eni;
+	struct sg_member member;
+
+	if (task->policy == POLICY_SENT)
+		return WALK_WAIT;
+	if (task->policy == POLICY_DONE)
+		return take_policy_result(task, err) < 0
+			       ? error_wrap(err, "ResourceInitializationError: policy")
+			       : 0;
+	if (!vpc || eni_of(task, &eni, err) < 0)
+		return error_set(err, ENOENT, "ResourceInitializationError: vpc %s is not there",
+				 task->status.network.vpc_id);
+	member_of(task, &eni, &member);
+	if (sg_member_stands(vpc->sg, &member))
+		return 0;
+	if (sg_member_set(vpc->sg, network_batch(vpc), &member, err) < 0)
+		return error_wrap(err, "ResourceInitializationError: policy");
+	task->policy = POLICY_SENT;
+	return WALK_WAIT;
+}
+
+int policy_undo(void *object, struct error *err)
+{
+	struct task *task = object;
+	struct network_vpc *vpc = network_vpc_find(task->engine, task->status.network.vpc_id);
+
+	if (!vpc)
+		return 0; // gone with its namespace
+	if (task->policy == POLICY_SENT)
+		return WALK_WAIT;
+	if (task->policy == POLICY_DONE)
+		return take_policy_result(task, err);
+	if (sg_member_remove(vpc->sg, network_batch(vpc), task->status.network.eni_id, err) < 0)
+		return -err->code;
+	task->policy = POLICY_SENT;
+	return WALK_WAIT;
+}
+
+int link_apply(void *object, struct error *err)
+{
+	struct task *task = object;
+	struct netif_eni eni;
+
+	if (eni_of(task, &eni, err) < 0 || netif_eni_link(task->engine->netif, &eni, err) < 0)
+		return error_wrap(err, "ResourceInitializationError: eni %s",
+				  task->status.network.eni_id);
+	return 0;
+}
+
+int link_undo(void *object, struct error *err)
+{
+	const struct task *task = object;
+	int result = netif_eni_unlink(task->engine->netif, task->status.network.vpc_id,
+				      task->status.network.eni_id, err);
+
+	return result == -ENOENT ? 0 : result;
+}

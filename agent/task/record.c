@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+// A task's life as data: created, changed, recorded, stopped, forgotten.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/clock.h"
+#include "agent/base/file.h"
+#include "agent/base/log.h"
+#include "agent/base/scope.h"
+#include "agent/task/internal.h"
+
+static struct log_context task_log(const struct task *task)
+{
+	return (struct log_context){.task = task->id, .eni = task->status.network.eni_id};
+}
+
+struct task *task_find(struct engine *engine, const char *id)
+{
+	struct task *task = engine->tasks;
+
+	while (task && strcmp(task->id, id) != 0)
+		task = task->next;
+	return task;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd;
+	(void)what;
+	task_ready(context);
+}
+
+struct task *task_new(struct engine *engine, const char *id)
+{
+	struct task *task = calloc(1, sizeof(*task));
+
+	if (!task)
+		abort();
+	task->engine = engine;
+	snprintf(task->id, sizeof(task->id), "%s", id);
+	task->walk = (struct walk){
+		.steps = task_steps, .count = TASK_STEP_COUNT, .clock_us = clock_monotonic_us};
+	task->shim = PROCESS_NONE;
+	task->channel_fd = task->link_fd = task->listener_fd = -1;
+	task->timer = evtimer_new(engine->base, on_timer, task);
+	if (!task->timer)
+		abort();
+	return task;
+}
+
+// From here on it counts: in the ledger, in lists, at a restart.
+static void task_link(struct task *task)
+{
+	task->created_us =
+		clock_monotonic_us() - (clock_wall_ms() - task->status.created_ms) * 1000;
+	task->next = task->engine->tasks;
+	task->engine->tasks = task;
+}
+
+static void leave_ready_queue(struct task *task)
+{
+	struct engine *engine = task->engine;
+	struct task **place = &engine->ready_first;
+
+	if (!task->queued)
+		return;
+	while (*place != task)
+		place = &(*place)->next_ready;
+	*place = task->next_ready;
+	if (engine->ready_last == &task->next_ready)
+		engine->ready_last = place;
+	task->queued = false;
+}
+
+void task_free(struct task *task)
+{
+	struct task **place = &task->engine->tasks;
+
+	while (*place && *place != task)
+		place = &(*place)->next;
+	if (*place)
+		*place = task->next;
+	leave_ready_queue(task);
+	janitor_forget(&task->engine->janitors, task);
+	cell_disconnect(task);
+	process_close(&task->shim);
+	image_undo(task, &(struct error){0});
+	close_fd(&task->link_fd);
+	close_fd(&task->listener_fd);
+	event_free(task->timer);
+	arena_release(&task->arena);
+	free(task);
+}
+
+void task_ready(struct task *task)
+{
+	struct engine *engine = task->engine;
+
+	if (task->queued)
+		return;
+	task->queued = true;
+	task->next_ready = NULL;
+	*engine->ready_last = task;
+	engine->ready_last = &task->next_ready;
+}
+
+void task_changed(struct task *task)
+{
+	task->dirty = true;
+	task->engine->dirty = true;
+}
+
+// --- What is stored ---
+
+static int put_references(struct task *task, struct error *err)
+{
+	scoped(arena_release) struct arena arena = {0};
+	struct model_object object = {.kind = MODEL_TASK, .id = task->id, {.task = task->spec}};
+	const struct model_reference *references;
+	struct store_reference *stored;
+	size_t count;
+
+	model_references(&object, &arena, &references, &count);
+	if (task->status.last_status == TASK_STOPPED)
+		count = 0; // what only a stopped task names may be deleted
+	stored = arena_array(&arena, struct store_reference, count + 1);
+	for (size_t i = 0; i < count; i++)
+		stored[i] = (struct store_reference){model_kind_name(references[i].kind),
+						     references[i].id};
+	return store_references_set(task->engine->store, "task", task->id, stored, count, err);
+}
+
+static int put_status(struct task *task, const char *spec, struct error *err)
+{
+	scoped(buffer_release) struct buffer text = {0};
+	struct store_change change = {.kind = "task", .id = task->id, .spec = spec};
+
+	task->status.version++;
+	task_status_render(&task->status, &text);
+	change.status = buffer_text(&text);
+	if (store_object_put(task->engine->store, &change, NULL, err) < 0)
+		return -err->code;
+	task->engine->recorded = true;
+	task->dirty = false;
+	if (spec || task->status.last_status == TASK_STOPPED)
+		return put_references(task, err);
+	return 0;
+}
+
+void tasks_record(struct engine *engine)
+{
+	if (!engine->dirty)
+		return;
+	engine->dirty = false;
+	for (struct task *task = engine->tasks; task; task = task->next) {
+		struct log_context context = task_log(task);
+		struct error err = {0};
+
+		if (!task->dirty)
+			continue;
+		metadata_write(task);
+		if (put_status(task, NULL, &err) < 0)
+			log_error(&context, "record: %s", err.message);
+	}
+}
+
+// --- Created ---
+
+int engine_task_create(struct engine *engine, const struct model_object *object, const char *spec,
+		       struct error *err)
+{
+	struct task *task = task_new(engine, object->id);
+	struct fault_list faults = {.arena = &task->arena};
+	struct model_object own;
+	int result;
+
+	// A copy of its own: the request's arena goes with the request.
+	result = model_parse(MODEL_TASK, task->id, spec, strlen(spec), &task->arena, &own, &faults);
+	if (result < 0)
+		error_set(err, EINVAL, "task %s: canonical form is refused", object->id);
+	else
+		result = task_admit(engine, &own, &task->arena, &task->status, err);
+	if (result < 0) {
+		task_free(task);
+		return -err->code;
+	}
+	task->spec = own.task;
+	if (put_status(task, spec, err) < 0) {
+		task_release_address(task);
+		task_free(task);
+		return -err->code;
+	}
+	task_link(task);
+	task_ready(task);
+	return 0;
+}
+
+static int load_task(const struct store_object *stored, void *context)
+{
+	struct engine *engine = context;
+	struct task *task = task_new(engine, stored->id);
+	struct fault_list faults = {.arena = &task->arena};
+	struct model_object object;
+	struct error err = {0};
+
+	if (model_parse(MODEL_TASK, task->id, stored->spec, strlen(stored->spec), &task->arena,
+			&object, &faults) < 0)
+		error_set(&err, EBADMSG, "spec: %s", faults.count ? faults.faults[0].message : "");
+	else
+		task_status_parse(stored->status, strlen(stored->status), &task->arena,
+				  &task->status, &err);
+	if (err.code) { // never touched: an operator has to look
+		log_error(&(struct log_context){.task = task->id}, "record: %s", err.message);
+		task_free(task);
+		return 0;
+	}
+	task->spec = object.task;
+	task_link(task);
+	return 0;
+}
+
+int tasks_load(struct engine *engine, struct error *err)
+{
+	return store_object_each(engine->store, "task", load_task, engine, err);
+}
+
+// --- Walked ---
+
+static const enum task_state states_up[TASK_STEP_COUNT + 1] = {
+	[STEP_IMAGE] = TASK_PROVISIONING,  [STEP_CELL] = TASK_PROVISIONING,
+	[STEP_DISK] = TASK_PROVISIONING,   [STEP_ENI] = TASK_PROVISIONING,
+	[STEP_POLICY] = TASK_PROVISIONING, [STEP_LINK] = TASK_PENDING,
+	[STEP_VOLUMES] = TASK_PENDING,     [STEP_VMM] = TASK_PENDING,
+	[STEP_GUEST] = TASK_PENDING,       [STEP_TARGETS] = TASK_ACTIVATING,
+	[TASK_STEP_COUNT] = TASK_RUNNING,
+};
+
+// A task that ran once stays RUNNING while a restarted agent looks its steps over.
+static enum task_state state_up(const struct task *task)
+{
+	return task->status.started_ms ? TASK_RUNNING : states_up[task->walk.standing];
+}
+
+// By the number of steps that stand on the way down.
+static enum task_state state_down(const struct task *task)
+{
+	size_t standing = task->walk.standing;
+
+	if (standing == 0)
+		return TASK_STOPPED;
+	if (standing > STEP_TARGETS)
+		return TASK_DEACTIVATING;
+	return standing > STEP_GUEST ? TASK_STOPPING : TASK_DEPROVISIONING;
+}
+
+static void meter(struct task *task)
+{
+	struct log_context context = task_log(task);
+	struct metering_record record = {
+		.task_id = task->id,
+		.family = task->spec->family,
+		.cpu_units = task->spec->cpu_units,
+		.memory_mib = task->spec->memory_mib,
+		.extra_storage_gib = task->spec->ephemeral_storage_gib - EPHEMERAL_DEFAULT_GIB,
+		.started_wall_ms = task->status.pull_started_ms,
+		.stopped_wall_ms = task->status.execution_stopped_ms
+					   ? task->status.execution_stopped_ms
+					   : task->status.stopped_ms,
+	};
+	struct error err = {0};
+
+	if (record.started_wall_ms == 0)
+		return; // it ended before its images were looked at
+	if (metering_append(task->engine->metering, &record, &err) < 0 ||
+	    metering_sync(task->engine->metering, &err) < 0)
+		log_error(&context, "metering: %s", err.message);
+}
+
+static void finish(struct task *task)
+{
+	struct log_context context = task_log(task);
+
+	task->status.stopped_ms = clock_wall_ms();
+	task_release_address(task);
+	meter(task);
+	metrics_forget(task->engine->metrics, "task_id", task->id);
+	reaper_kick(&task->engine->disk_reaper);
+	log_info(&context, "stopped: %s: %s", stop_code_name(task->status.stop_code),
+		 task->status.stopped_reason);
+}
+
+static void observe_start(struct task *task)
+{
+	double seconds = (double)(task->status.started_ms - task->status.created_ms) / 1000;
+
+	metrics_observe(task->engine->metrics, METRIC_TASK_START_DURATION_SECONDS, seconds,
+			(const char *[]){"total"});
+}
+
+static void set_state(struct task *task, enum task_state state)
+{
+	struct log_context context = task_log(task);
+
+	if (task->status.last_status == state)
+		return;
+	log_info(&context, "%s -> %s", task_state_name(task->status.last_status),
+		 task_state_name(state));
+	task->status.last_status = state;
+	task_changed(task);
+	if (state == TASK_RUNNING && task->status.started_ms == 0) {
+		task->status.started_ms = clock_wall_ms();
+		observe_start(task);
+	} else if (state == TASK_STOPPING && task->status.stopping_ms == 0) {
+		task->status.stopping_ms = clock_wall_ms();
+	} else if (state == TASK_STOPPED) {
+		finish(task);
+	}
+}
+
+void task_advance(struct task *task)
+{
+	if (task->adopting && clock_monotonic_us() >= task->adopt_deadline_us)
+		cell_adopt_again(task);
+	if (task->status.last_status == TASK_STOPPED || task->adopting) {
+		task_arm_timer(task);
+		return;
+	}
+	walk_advance(&task->walk, task, &task_observer);
+	if (walk_is_up(&task->walk) && cell_has_ended(task))
+		cell_stop_ended(task);
+	set_state(task, task->walk.direction == WALK_DOWN ? state_down(task) : state_up(task));
+	if (task->walk.direction == WALK_DOWN)
+		task->status.desired_status = TASK_STOPPED;
+	task_arm_timer(task);
+}
+
+void task_stop(struct task *task, enum stop_code code, const char *reason)
+{
+	task->status.desired_status = TASK_STOPPED;
+	if (task->status.stop_code == STOP_CODE_NONE) {
+		task->status.stop_code = code;
+		snprintf(task->status.stopped_reason, sizeof(task->status.stopped_reason), "%s",
+			 reason);
+	}
+	walk_turn_down(&task->walk);
+	task_changed(task);
+	task_ready(task);
+}
+
+// --- The API's verbs ---
+
+static struct task *find_or_fail(struct engine *engine, const char *id, struct error *err)
+{
+	struct task *task = task_find(engine, id);
+
+	if (!task)
+		error_set(err, ENOENT, "there is no task %s", id);
+	return task;
+}
+
+int engine_task_stop(struct engine *engine, const char *id, const char *reason,
+		     uint32_t drain_seconds, struct error *err)
+{
+	struct task *task = find_or_fail(engine, id, err);
+
+	if (!task)
+		return -err->code;
+	if (task->status.last_status == TASK_STOPPED)
+		return 0;
+	// TASK_DRAIN_DEFAULT is the largest: a second stop may shorten the drain, not lengthen it.
+	if (drain_seconds < task->status.drain_seconds)
+		task->status.drain_seconds = drain_seconds;
+	task_stop(task, STOP_CODE_USER_INITIATED, *reason ? reason : "Task stopped by user");
+	return put_status(task, NULL, err); // in this turn: the reply promises it
+}
+
+bool engine_stop_all(struct engine *engine, const char *reason)
+{
+	bool stopped = true;
+
+	for (struct task *task = engine->tasks; task; task = task->next) {
+		if (task->status.desired_status != TASK_STOPPED)
+			task_stop(task, STOP_CODE_TERMINATION_NOTICE, reason);
+		stopped = stopped && task->status.last_status == TASK_STOPPED;
+	}
+	return stopped && engine->janitors.running == 0;
+}
+
+// Its directory goes after the commit; if the agent dies before, it has no record any more and
+// goes at the next start.
+static int forget(struct task *task, struct error *err)
+{
+	struct engine *engine = task->engine;
+	struct forgotten *forgotten = calloc(1, sizeof(*forgotten));
+
+	if (!forgotten)
+		return error_set(err, ENOMEM, "out of memory");
+
+	if (store_object_delete(engine->store, "task", task->id, NULL, err) < 0) {
+		free(forgotten);
+		return -err->code;
+	}
+	engine->recorded = true;
+	snprintf(forgotten->id, sizeof(forgotten->id), "%s", task->id);
+	forgotten->next = engine->forgotten;
+	engine->forgotten = forgotten;
+	task_free(task);
+	return 0;
+}
+
+int engine_task_delete(struct engine *engine, const char *id, bool dry_run, struct error *err)
+{
+	struct task *task = find_or_fail(engine, id, err);
+
+	if (!task)
+		return -err->code;
+	if (task->status.last_status != TASK_STOPPED)
+		return error_set(err, EBUSY, "task %s is %s: stop it first", id,
+				 task_state_name(task->status.last_status));
+	return dry_run ? 0 : forget(task, err);
+}
+
+void tasks_sweep(struct engine *engine)
+{
+	int64_t oldest_ms = clock_wall_ms() - engine->config->stopped_retention_seconds * 1000LL;
+	struct error err = {0};
+
+	for (struct task *task = engine->tasks, *next; task; task = next) {
+		next = task->next;
+		if (task->status.last_status == TASK_STOPPED &&
+		    task->status.stopped_ms < oldest_ms && forget(task, &err) < 0)
+			log_error(NULL, "sweep: %s", err.message);
+	}
+}
+
+const struct task_status *engine_task_status(struct engine *engine, const char *id)
+{
+	struct task *task = task_find(engine, id);
+
+	return task ? &task->status : NULL;
+}
+
+const struct task_spec *engine_task_spec(struct engine *engine, const char *id)
+{
+	struct task *task = task_find(engine, id);
+
+	return task ? task->spec : NULL;
+}
+
+int engine_task_log_open(struct engine *engine, const char *id, const char *container, bool rotated,
+			 int *ret_fd, struct error *err)
+{
+	struct task *task = find_or_fail(engine, id, err);
+	struct cell cell;
+
+	if (!task)
+		return -err->code;
+	cell = task_cell(task);
+	return cell_log_open(&cell, container, rotated, ret_fd, err);
+}
+
+void engine_tasks_each(struct engine *engine, engine_task_fn *function, void *context)
+{
+	for (struct task *task = engine->tasks; task; task = task->next)
+		if (function(context, task->id, task->spec, &task->status) != 0)
+			return;
+}
