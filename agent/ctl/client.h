@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// A small HTTP/1.1 client over a Unix socket: one request per connection, blocking.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/base/buffer.h"
+#include "agent/base/error.h"
+
+struct client_request {
+	const char *socket_path;
+	const char *method, *path; // path with its query
+	const char *body;          // NULL: none
+	const char *if_match;      // NULL: none
+	// Gets the body of a successful reply piece by piece instead of ret_reply->body. Negative
+	// ends it.
+	int (*receive)(const char *bytes, size_t count, void *context);
+	void *context;
+};
+
+struct client_reply {
+	int status; // 0: no reply, `err` says why
+	struct buffer body;
+	struct error err; // code ECONNREFUSED, ENOENT, EACCES: nobody there
+};
+
+// 0 when there is a reply of any status, else negative.
+int client_perform(const struct client_request *request, struct client_reply *ret_reply);
+void client_reply_release(struct client_reply *reply);

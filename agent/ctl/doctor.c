@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+// doctor: is this host fit to run tasks? Looks only, changes nothing.
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/netlink.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+#include <linux/magic.h>
+
+#include "agent/base/scope.h"
+#include "agent/ctl/ctl.h"
+#include "agent/model/config.h"
+
+enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL };
+
+struct finding {
+	enum verdict verdict;
+	char text[320], advice[320];
+};
+
+struct host {
+	const struct ctl *ctl;
+	struct config config;
+	struct error config_error;
+	int config_result;
+};
+
+__attribute__((format(printf, 3, 4))) static void say(struct finding *finding, enum verdict verdict,
+						      const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(finding->text, sizeof(finding->text), format, args);
+	va_end(args);
+	finding->verdict = verdict;
+}
+
+__attribute__((format(printf, 2, 3))) static void advise(struct finding *finding,
+							 const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(finding->advice, sizeof(finding->advice), format, args);
+	va_end(args);
+}
+
+static void check_privilege(const struct host *host, struct finding *finding)
+{
+	(void)host;
+	say(finding, geteuid() == 0 ? VERDICT_OK : VERDICT_WARN, "running as uid %u",
+	    (unsigned)geteuid());
+	if (geteuid() != 0)
+		advise(finding, "some checks need root to be right: sudo penstockctl doctor");
+}
+
+static void check_config(const struct host *host, struct finding *finding)
+{
+	if (host->config_result == 0)
+		say(finding, VERDICT_OK, "configuration read, install \"%s\"",
+		    host->config.install);
+	else if (host->config_result == -ENOENT)
+		say(finding, VERDICT_OK, "no configuration file: the defaults, install \"%s\"",
+		    host->config.install);
+	else
+		say(finding, VERDICT_FAIL, "%s", host->config_error.message);
+}
+
+static void check_tun(const struct host *host, struct finding *finding)
+{
+	scoped_fd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0) {
+		say(finding, VERDICT_OK, "/dev/net/tun opens");
+		return;
+	}
+	say(finding, strcmp(host->config.driver, "netns") == 0 ? VERDICT_WARN : VERDICT_FAIL,
+	    "/dev/net/tun: %s", strerror(errno));
+	advise(finding, "modprobe tun, and let the agent open the device");
+}
+
+// What counts is that KVM answers; whether guests run fast enough only a guest can show.
+static void check_kvm(const struct host *host, struct finding *finding)
+{
+	scoped_fd int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int version = fd >= 0 ? ioctl(fd, KVM_GET_API_VERSION, 0) : -1;
+	bool wanted = strcmp(host->config.accel, "kvm") == 0;
+
+	if (version == KVM_API_VERSION) {
+		say(finding, VERDICT_OK, "/dev/kvm answers; %saccel = %s%s",
+		    wanted ? "" : "not used: ", host->config.accel,
+		    strcmp(host->config.accel, "auto") == 0 ? " means tcg, accel = kvm asks for it"
+							    : "");
+		return;
+	}
+	say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "/dev/kvm: %s",
+	    fd < 0 ? strerror(errno) : "speaks another version of its API");
+	advise(finding, "guests are emulated (accel = tcg): a boot takes some 4 s of CPU, and they "
+			"run slowly");
+}
+
+static void check_nftables(const struct host *host, struct finding *finding)
+{
+	scoped_fd int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+
+	(void)host;
+	if (fd >= 0 && access("/proc/net/nf_conntrack", F_OK) == 0) {
+		say(finding, VERDICT_OK, "netfilter and connection tracking are there");
+		return;
+	}
+	if (fd >= 0) {
+		// Without the proc file it may still be there (CONFIG_NF_CONNTRACK_PROCFS=n).
+		bool tracks = access("/proc/sys/net/netfilter/nf_conntrack_max", F_OK) == 0;
+
+		say(finding, tracks ? VERDICT_OK : VERDICT_WARN, "netfilter is there%s",
+		    tracks ? ", with connection tracking"
+			   : "; connection tracking is not loaded yet");
+		return;
+	}
+	say(finding, VERDICT_FAIL, "netfilter: %s", strerror(errno));
+	advise(finding, "the kernel needs nf_tables and nf_conntrack");
+}
+
+static void check_cgroups(const struct host *host, struct finding *finding)
+{
+	struct statfs status;
+
+	(void)host;
+	if (statfs("/sys/fs/cgroup", &status) < 0) {
+		say(finding, VERDICT_FAIL, "/sys/fs/cgroup: %s", strerror(errno));
+		advise(finding, "mount cgroup2 on /sys/fs/cgroup");
+	} else if (status.f_type == CGROUP2_SUPER_MAGIC) {
+		say(finding, VERDICT_OK, "cgroup v2");
+	} else if (access("/sys/fs/cgroup/cpu", F_OK) == 0 &&
+		   access("/sys/fs/cgroup/memory", F_OK) == 0) {
+		say(finding, VERDICT_OK, "cgroup v1 hierarchies (v2 is preferred)");
+	} else {
+		say(finding, VERDICT_WARN, "no cgroup tree with cpu and memory");
+		advise(finding, "CPU and memory limits of tasks would not be enforced");
+	}
+}
+
+static void check_qemu(const struct host *host, struct finding *finding)
+{
+	static const char program[] = "/usr/bin/qemu-system-x86_64";
+	bool wanted = strcmp(host->config.driver, "qemu") == 0;
+
+	if (access(program, X_OK) == 0) {
+		say(finding, VERDICT_OK, "%s", program);
+		return;
+	}
+	say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s: %s", program, strerror(errno));
+	advise(finding, "apt-get install qemu-system-x86");
+}
+
+static void check_files(struct finding *finding, const char *directory, const char *const *files,
+			bool wanted, const char *advice)
+{
+	scoped_fd int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0) {
+		say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s: %s", directory,
+		    strerror(errno));
+		advise(finding, "%s", advice);
+		return;
+	}
+	say(finding, VERDICT_OK, "%s is complete", directory);
+	for (size_t i = 0; files[i]; i++) {
+		if (faccessat(fd, files[i], R_OK, 0) == 0)
+			continue;
+		say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s/%s: %s", directory, files[i],
+		    strerror(errno));
+		advise(finding, "%s", advice);
+		return;
+	}
+}
+
+static void check_guest(const struct host *host, struct finding *finding)
+{
+	static const char *const files[] = {"vmlinuz", "initramfs.cpio", NULL};
+
+	check_files(finding, host->config.guest_directory, files,
+		    strcmp(host->config.driver, "qemu") == 0,
+		    "build the guest's kernel and initramfs, or set guest_directory");
+}
+
+static void check_programs(const struct host *host, struct finding *finding)
+{
+	static const char *const files[] = {"penstock-shim", "penstock-probe", "penstock-init",
+					    NULL};
+
+	check_files(finding, host->config.program_directory, files, true,
+		    "install penstock, or set program_directory");
+}
+
+static void check_images(const struct host *host, struct finding *finding)
+{
+	static const char *const files[] = {NULL};
+
+	check_files(finding, host->config.image_directory, files, false,
+		    "put container images there: <name>.squashfs, or a directory for netns");
+}
+
+static void check_state(const struct host *host, struct finding *finding)
+{
+	struct statfs status;
+	double free_gib;
+
+	if (statfs(host->config.state_directory, &status) < 0) {
+		say(finding, errno == ENOENT ? VERDICT_WARN : VERDICT_FAIL, "%s: %s",
+		    host->config.state_directory, strerror(errno));
+		advise(finding, "the agent makes it when it starts");
+		return;
+	}
+	free_gib = (double)status.f_bavail * (double)status.f_bsize / (1024.0 * 1024 * 1024);
+	say(finding, free_gib < 21 ? VERDICT_WARN : VERDICT_OK, "%s has %.1f GiB free",
+	    host->config.state_directory, free_gib);
+	if (free_gib < 21)
+		advise(finding, "one task's ephemeral disk alone is 20 GiB");
+}
+
+static void check_group(const char *name, const char *key, struct finding *finding)
+{
+	if (!name[0])
+		say(finding, VERDICT_OK, "%s is not set: nobody but root", key);
+	else if (getgrnam(name))
+		say(finding, VERDICT_OK, "%s = %s", key, name);
+	else {
+		say(finding, VERDICT_FAIL, "%s = %s: there is no such group", key, name);
+		advise(finding, "groupadd --system %s", name);
+	}
+}
+
+static void check_writer_group(const struct host *host, struct finding *finding)
+{
+	check_group(host->config.writer_group, "writer_group", finding);
+}
+
+static void check_reader_group(const struct host *host, struct finding *finding)
+{
+	check_group(host->config.reader_group, "reader_group", finding);
+}
+
+static void check_agent(const struct host *host, struct finding *finding)
+{
+	const struct client_request request = {
+		.socket_path = host->ctl->socket_path, .method = "GET", .path = "/readyz"};
+	scoped(client_reply_release) struct client_reply reply = {0};
+
+	if (client_perform(&request, &reply) < 0) {
+		say(finding, VERDICT_WARN, "no agent: %s", reply.err.message);
+		advise(finding, "start penstockd, or say where it is: --socket PATH");
+	} else if (reply.status != 200) {
+		say(finding, VERDICT_WARN, "the agent is not ready (%d)", reply.status);
+	} else {
+		say(finding, VERDICT_OK, "the agent answers on %s and is ready",
+		    host->ctl->socket_path);
+	}
+}
+
+static const struct {
+	const char *name;
+	void (*check)(const struct host *host, struct finding *finding);
+} checks[] = {
+	{"privilege", check_privilege},
+	{"configuration", check_config},
+	{"tap devices", check_tun},
+	{"kvm", check_kvm},
+	{"nftables", check_nftables},
+	{"cgroups", check_cgroups},
+	{"qemu", check_qemu},
+	{"guest", check_guest},
+	{"programs", check_programs},
+	{"images", check_images},
+	{"state", check_state},
+	{"writers", check_writer_group},
+	{"readers", check_reader_group},
+	{"agent", check_agent},
+};
+
+static const char *const verdict_names[] = {"ok", "warn", "FAIL"};
+
+static cJSON *finding_json(const char *name, const struct finding *finding)
+{
+	static const char *const words[] = {"ok", "warn", "fail"};
+	cJSON *item = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(item, "check", name);
+	cJSON_AddStringToObject(item, "verdict", words[finding->verdict]);
+	cJSON_AddStringToObject(item, "text", finding->text);
+	if (finding->advice[0])
+		cJSON_AddStringToObject(item, "advice", finding->advice);
+	return item;
+}
+
+static void finding_print(const char *name, const struct finding *finding)
+{
+	printf("%-5s %-14s %s\n", verdict_names[finding->verdict], name, finding->text);
+	if (finding->advice[0])
+		printf("%-5s %-14s -> %s\n", "", "", finding->advice);
+}
+
+static void host_open(const struct ctl *ctl, const char *file, struct host *host)
+{
+	host->ctl = ctl;
+	config_defaults(&host->config);
+	host->config_result =
+		config_read(file ? file : CONFIG_DEFAULT_FILE, &host->config, &host->config_error);
+	if (file && host->config_result == -ENOENT)
+		host->config_result = -EINVAL; // the named file must be there
+}
+
+static int run_doctor(const struct ctl *ctl, int argc, char **argv)
+{
+	const char *file = getenv("PENSTOCK_CONFIG");
+	const struct option_value options[] = {{"--config", "-c", &file, NULL}};
+	int count = options_take(&verb_doctor, argc, argv, options, ARRAY_LENGTH(options));
+	scoped(document_release) cJSON *document = cJSON_CreateArray();
+	enum verdict worst = VERDICT_OK;
+	struct host host = {0};
+
+	if (count != 0)
+		return count < 0 ? EXIT_USAGE
+				 : usage_error(&verb_doctor, "unexpected argument ", argv[1]);
+	host_open(ctl, file, &host);
+	for (size_t i = 0; i < ARRAY_LENGTH(checks); i++) {
+		struct finding finding = {0};
+
+		checks[i].check(&host, &finding);
+		if (finding.verdict > worst)
+			worst = finding.verdict;
+		if (ctl->json)
+			cJSON_AddItemToArray(document, finding_json(checks[i].name, &finding));
+		else
+			finding_print(checks[i].name, &finding);
+	}
+	if (ctl->json)
+		document_print(document);
+	return worst == VERDICT_FAIL ? EXIT_REFUSED : EXIT_DONE;
+}
+
+const struct verb verb_doctor = {
+	.name = "doctor",
+	.arguments = "[--config FILE]",
+	.summary = "is this host fit to run tasks?",
+	.help = "Looks at privileges, devices, kernel features, cgroups, programs, guest files "
+		"and\n"
+		"groups, and at the agent if one runs. Changes nothing. `warn` lines say what "
+		"will\n"
+		"be missing, FAIL lines what must be put right; exit code 1 when there is one.\n"
+		"\n"
+		"  -c, --config FILE    the agent's; default $PENSTOCK_CONFIG "
+		"or " CONFIG_DEFAULT_FILE,
+	.run = run_doctor,
+};

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// fsck: what carries this install's mark, and who owns it.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/scope.h"
+#include "agent/ctl/ctl.h"
+#include "agent/task/fsck.h"
+
+static const char *verdict(const struct fsck_finding *finding)
+{
+	if (!finding->orphan)
+		return "owned";
+	if (finding->repaired)
+		return "removed";
+	return finding->problem[0] ? finding->problem : "ORPHAN";
+}
+
+static void print_table(const struct fsck_report *report, const struct config *config)
+{
+	static const char *const headings[] = {"KIND", "NAME", "OWNER", "VERDICT"};
+	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
+
+	for (size_t i = 0; i < report->count; i++) {
+		const struct fsck_finding *finding = &report->findings[i];
+
+		table_add(&table, (const char *const[]){finding->kind, finding->name,
+							finding->owner, verdict(finding)});
+	}
+	table_print(&table);
+	printf("%zu found, %zu orphans left (install %s, %s)\n", report->count, report->orphans,
+	       config->install, config->state_directory);
+}
+
+static void print_json(const struct fsck_report *report)
+{
+	scoped(document_release) cJSON *document = cJSON_CreateObject();
+	cJSON *findings = cJSON_AddArrayToObject(document, "findings");
+
+	for (size_t i = 0; i < report->count; i++) {
+		const struct fsck_finding *finding = &report->findings[i];
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(item, "kind", finding->kind);
+		cJSON_AddStringToObject(item, "name", finding->name);
+		cJSON_AddStringToObject(item, "owner", finding->owner);
+		cJSON_AddBoolToObject(item, "orphan", finding->orphan);
+		cJSON_AddBoolToObject(item, "repaired", finding->repaired);
+		if (finding->problem[0])
+			cJSON_AddStringToObject(item, "problem", finding->problem);
+		cJSON_AddItemToArray(findings, item);
+	}
+	cJSON_AddNumberToObject(document, "orphans", (double)report->orphans);
+	document_print(document);
+}
+
+// The named file must be there; the default one need not.
+static int config_load(const char *file, struct config *ret_config, struct error *err)
+{
+	int result;
+
+	config_defaults(ret_config);
+	result = config_read(file ? file : CONFIG_DEFAULT_FILE, ret_config, err);
+	if (result == -ENOENT && !file) {
+		error_clear(err);
+		return 0;
+	}
+	return result;
+}
+
+static int run_fsck(const struct ctl *ctl, int argc, char **argv)
+{
+	const char *file = getenv("PENSTOCK_CONFIG");
+	bool repair = false;
+	const struct option_value options[] = {
+		{"--config", "-c", &file, NULL},
+		{"--repair", NULL, NULL, &repair},
+	};
+	int count = options_take(&verb_fsck, argc, argv, options, ARRAY_LENGTH(options));
+	scoped(arena_release) struct arena arena = {0};
+	struct fsck_report report;
+	struct config config;
+	struct error err = {0};
+
+	if (count != 0)
+		return count < 0 ? EXIT_USAGE
+				 : usage_error(&verb_fsck, "unexpected argument ", argv[1]);
+	if (config_load(file, &config, &err) < 0) {
+		fprintf(stderr, "penstockctl: %s\n", err.message);
+		return EXIT_USAGE;
+	}
+	if (fsck_run(&config, repair, &arena, &report, &err) < 0) {
+		fprintf(stderr, "penstockctl: fsck: %s\n", err.message);
+		return EXIT_REFUSED;
+	}
+	if (ctl->json)
+		print_json(&report);
+	else
+		print_table(&report, &config);
+	return report.orphans > 0 ? EXIT_REFUSED : EXIT_DONE;
+}
+
+const struct verb verb_fsck = {
+	.name = "fsck",
+	.arguments = "[--config FILE] [--repair]",
+	.summary = "does the host hold what the records say, and no more?",
+	.help = "Lists every interface, namespace, nft object, cgroup, mount, disk, directory and\n"
+		"process that carries this install's mark, each with the task or object that owns "
+		"it.\n"
+		"What no record owns is an orphan; exit code 1 when one is left. Needs no agent; "
+		"with\n"
+		"one running, what is just being built may show up for a moment.\n"
+		"\n"
+		"  -c, --config FILE    the agent's; default $PENSTOCK_CONFIG "
+		"or " CONFIG_DEFAULT_FILE "\n"
+		"  --repair             remove the orphans",
+	.run = run_fsck,
+};

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// run and stop: tasks, with waiting.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/number.h"
+#include "agent/base/scope.h"
+#include "agent/ctl/ctl.h"
+#include "agent/ctl/input.h"
+#include "agent/model/status.h"
+
+// Whether a task that is in state `now` can still get to `wanted`: the states are in the order in
+// which a task goes through them.
+static bool is_on_its_way(const char *now, const char *wanted)
+{
+	enum task_state current, target;
+
+	return task_state_from_name(now, &current) == 0 &&
+	       task_state_from_name(wanted, &target) == 0 && current <= target;
+}
+
+// The task reached `state`, or ended, or is still on its way: what the reply (2xx) to a waiting
+// request says.
+static int outcome(const struct ctl *ctl, const struct client_reply *reply, const char *state)
+{
+	scoped(document_release) cJSON *task = cJSON_Parse(buffer_text(&reply->body));
+	const char *id = member_text(task, "id"), *now = member_text(task, "status.lastStatus");
+	const char *reason = member_text(task, "status.stoppedReason");
+
+	if (ctl->json)
+		puts(buffer_text(&reply->body));
+	else if (is_on_its_way(now, "RUNNING") && strcmp(reason, "-") != 0)
+		printf("task/%s: %s, to be stopped\n", id, now);
+	else
+		printf("task/%s: %s%s%s\n", id, now, strcmp(reason, "-") ? ": " : "",
+		       strcmp(reason, "-") ? reason : "");
+	if (!state || reply->status != 202)
+		return EXIT_DONE;
+	return is_on_its_way(now, state) ? EXIT_NOT_REACHED : EXIT_REFUSED;
+}
+
+static int request_and_wait(const struct ctl *ctl, struct client_request *request, const char *path,
+			    const char *state, const char *timeout)
+{
+	scoped(buffer_release) struct buffer full_path = {0};
+	scoped(client_reply_release) struct client_reply reply = {0};
+
+	buffer_adds(&full_path, path);
+	if (state)
+		buffer_addf(&full_path, "?wait=%s&timeout=%s", state, timeout);
+	request->socket_path = ctl->socket_path;
+	request->path = buffer_text(&full_path);
+	if (client_perform(request, &reply) < 0 || reply.status / 100 != 2)
+		return reply_fail(&reply);
+	return outcome(ctl, &reply, state);
+}
+
+static bool timeout_is_valid(const char *text)
+{
+	uint32_t seconds;
+
+	return parse_u32(text, 3600, &seconds) == 0;
+}
+
+// A bare specification, or an object with kind and spec.
+static char *spec_text(const char *file)
+{
+	scoped(document_release) cJSON *document = input_read(file);
+	const cJSON *spec = cJSON_GetObjectItemCaseSensitive(document, "spec");
+	bool wrapped = cJSON_GetObjectItemCaseSensitive(document, "kind") && spec;
+
+	return document ? cJSON_PrintUnformatted(wrapped ? spec : document) : NULL;
+}
+
+static int run_run(const struct ctl *ctl, int argc, char **argv)
+{
+	const char *file = NULL, *state = "RUNNING", *timeout = "120";
+	bool detach = false;
+	enum task_state wanted;
+	const struct option_value options[] = {
+		{"--file", "-f", &file, NULL},
+		{"--wait", NULL, &state, NULL},
+		{"--timeout", NULL, &timeout, NULL},
+		{"--detach", "-d", NULL, &detach},
+	};
+	int count = options_take(&verb_run, argc, argv, options, ARRAY_LENGTH(options));
+	struct client_request request = {.method = "PUT"};
+	scoped(buffer_release) struct buffer name = {0}, path = {0};
+	scoped_free char *spec = NULL;
+	const char *kind;
+
+	if (count < 0)
+		return EXIT_USAGE;
+	if (count != 1 || !file)
+		return usage_error(&verb_run, "give one TASK id, and -f FILE", "");
+	if (!timeout_is_valid(timeout))
+		return usage_error(&verb_run, "--timeout takes 0 to 3600 seconds, not ", timeout);
+	if (task_state_from_name(state, &wanted) < 0)
+		return usage_error(&verb_run, "--wait takes PENDING ... STOPPED, not ", state);
+	buffer_addf(&name, "task/%s", argv[1]);
+	if (!object_path(buffer_text(&name), &path, &kind))
+		return EXIT_USAGE;
+	spec = spec_text(file);
+	if (!spec)
+		return EXIT_USAGE;
+	request.body = spec;
+	return request_and_wait(ctl, &request, buffer_text(&path), detach ? NULL : state, timeout);
+}
+
+const struct verb verb_run = {
+	.name = "run",
+	.arguments = "TASK -f FILE|- [-d] [--wait STATE] [--timeout SECONDS]",
+	.summary = "create a task and wait until it is RUNNING",
+	.help = "FILE holds the task as one JSON document: an ECS task definition with its\n"
+		"networkConfiguration and loadBalancers. Running the same again is no fault: the\n"
+		"task that is there is shown. Exit codes: 1 when it STOPPED instead (the reason "
+		"is\n"
+		"printed), 5 when it is still on its way after the timeout.\n"
+		"\n"
+		"  -f, --file FILE      the specification; - is standard input\n"
+		"  -d, --detach         return as soon as it is accepted\n"
+		"  --wait STATE         wait for another state (PENDING ... STOPPED)\n"
+		"  --timeout SECONDS    wait no longer, 0 to 3600; default 120\n"
+		"\n"
+		"Example:\n"
+		"  penstockctl run web-1 -f - <<END\n"
+		"  {\"cpu\":\"256\", \"memory\":\"512\",\n"
+		"   \"containerDefinitions\":[{\"name\":\"web\", \"image\":\"busybox\",\n"
+		"     \"command\":[\"httpd\",\"-f\",\"-p\",\"8080\"]}],\n"
+		"   \"networkConfiguration\":{\"awsvpcConfiguration\":\n"
+		"     {\"subnets\":[\"a\"], \"securityGroups\":[\"web\"]}}}\n"
+		"  END",
+	.run = run_run,
+};
+
+static int stop_one(const struct ctl *ctl, const char *task, const char *body, const char *state,
+		    const char *timeout)
+{
+	struct client_request request = {.method = "POST", .body = body};
+	scoped(buffer_release) struct buffer path = {0};
+	const char *kind;
+
+	if (!object_path(task, &path, &kind))
+		return EXIT_USAGE;
+	if (strcmp(kind, "task") != 0)
+		return usage_error(&verb_stop, "only tasks can be stopped, not ", task);
+	buffer_adds(&path, "/stop");
+	return request_and_wait(ctl, &request, buffer_text(&path), state, timeout);
+}
+
+static int run_stop(const struct ctl *ctl, int argc, char **argv)
+{
+	const char *reason = NULL, *drain = NULL, *timeout = "180";
+	bool wait = false;
+	const struct option_value options[] = {
+		{"--reason", NULL, &reason, NULL},
+		{"--drain", NULL, &drain, NULL},
+		{"--wait", NULL, NULL, &wait},
+		{"--timeout", NULL, &timeout, NULL},
+	};
+	int count = options_take(&verb_stop, argc, argv, options, ARRAY_LENGTH(options));
+	scoped(document_release) cJSON *body = cJSON_CreateObject();
+	scoped_free char *text = NULL;
+	int result = EXIT_DONE;
+	uint32_t seconds;
+
+	if (count < 0)
+		return EXIT_USAGE;
+	if (count == 0)
+		return usage_error(&verb_stop, "which task?", "");
+	if (drain && parse_u32(drain, 3600, &seconds) < 0)
+		return usage_error(&verb_stop, "--drain takes 0 to 3600 seconds, not ", drain);
+	if (!timeout_is_valid(timeout))
+		return usage_error(&verb_stop, "--timeout takes 0 to 3600 seconds, not ", timeout);
+	if (reason)
+		cJSON_AddStringToObject(body, "reason", reason);
+	if (drain)
+		cJSON_AddNumberToObject(body, "drainSeconds", seconds);
+	text = cJSON_PrintUnformatted(body);
+	for (int i = 1; i <= count && (result == EXIT_DONE || result == EXIT_NOT_FOUND); i++) {
+		int one = stop_one(ctl, argv[i], text, wait ? "STOPPED" : NULL, timeout);
+
+		result = one == EXIT_DONE ? result : one;
+	}
+	return result;
+}
+
+const struct verb verb_stop = {
+	.name = "stop",
+	.arguments = "TASK... [--wait] [--reason TEXT] [--drain SECONDS] [--timeout SECONDS]",
+	.summary = "stop tasks: drain, SIGTERM, SIGKILL, remove",
+	.help = "A task leaves its target groups first and is drained, then its containers get\n"
+		"SIGTERM and, after their stopTimeout, SIGKILL. Stopping a stopped task is fine.\n"
+		"\n"
+		"  --wait               until it is STOPPED\n"
+		"  --timeout SECONDS    with --wait: no longer than this; default 180\n"
+		"  --reason TEXT        kept as its stoppedReason\n"
+		"  --drain SECONDS      drain no longer than this; default: as the target groups "
+		"say\n"
+		"\n"
+		"Example: penstockctl stop web-1 web-2 --wait --reason \"new version\"",
+	.run = run_stop,
+};

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+// sg: security groups and their rules.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/number.h"
+#include "agent/base/scope.h"
+#include "agent/ctl/ctl.h"
+
+static const struct {
+	const char *name, *member;
+} directions[] = {{"ingress", "ipPermissions"}, {"egress", "ipPermissionsEgress"}};
+
+// --- Showing ---
+
+static void ports_text(const cJSON *permission, char *text, size_t size)
+{
+	const char *from = member_text(permission, "fromPort");
+	const char *to = member_text(permission, "toPort");
+
+	if (strcmp(from, "-1") == 0 || strcmp(from, "-") == 0)
+		snprintf(text, size, "all");
+	else if (strcmp(member_text(permission, "ipProtocol"), "icmp") == 0)
+		snprintf(text, size, "type %s, %s%s", from, strcmp(to, "-1") ? "code " : "any code",
+			 strcmp(to, "-1") ? to : "");
+	else if (strcmp(from, to) == 0)
+		snprintf(text, size, "%s", from);
+	else
+		snprintf(text, size, "%s-%s", from, to);
+}
+
+static void add_peers(struct table *table, const char *direction, const cJSON *permission,
+		      const char *list, const char *member)
+{
+	const char *protocol = member_text(permission, "ipProtocol");
+	char ports[64];
+	const cJSON *peer;
+
+	ports_text(permission, ports, sizeof(ports));
+	cJSON_ArrayForEach(peer, member_at(permission, list)) {
+		table_add(table, (const char *const[]){
+					 direction,
+					 strcmp(protocol, "-1") == 0 ? "all" : protocol,
+					 ports,
+					 member_text(peer, member),
+					 member_text(peer, "description"),
+				 });
+	}
+}
+
+static void print_rules(const cJSON *group)
+{
+	static const char *const headings[] = {"DIRECTION", "PROTOCOL", "PORTS", "PEER",
+					       "DESCRIPTION"};
+	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
+	const cJSON *permission;
+
+	for (size_t i = 0; i < ARRAY_LENGTH(directions); i++) {
+		const cJSON *list = member_at(member_at(group, "spec"), directions[i].member);
+
+		cJSON_ArrayForEach(permission, list) {
+			add_peers(&table, directions[i].name, permission, "ipRanges", "cidrIp");
+			add_peers(&table, directions[i].name, permission, "userIdGroupPairs",
+				  "groupId");
+		}
+	}
+	table_print(&table);
+}
+
+static bool is_member(const cJSON *eni, const char *group)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, member_at(eni, "securityGroups")) {
+		if (strcmp(member_text(item, ""), group) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int print_members(const struct ctl *ctl, const char *group)
+{
+	static const char *const headings[] = {"MEMBER", "TASK", "ADDRESS"};
+	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
+	scoped(document_release) cJSON *enis = NULL;
+	const cJSON *eni;
+	int result = document_get(ctl, "/v1/enis", &enis);
+
+	if (result != EXIT_DONE)
+		return result;
+	cJSON_ArrayForEach(eni, member_at(enis, "items")) {
+		if (is_member(eni, group))
+			table_add(&table, (const char *const[]){
+						  member_text(eni, "eniId"),
+						  member_text(eni, "taskId"),
+						  member_text(eni, "privateIpv4Address"),
+					  });
+	}
+	putchar('\n');
+	table_print(&table);
+	return EXIT_DONE;
+}
+
+static void print_groups(const cJSON *document)
+{
+	static const char *const headings[] = {"SECURITY GROUP", "VPC", "DESCRIPTION"};
+	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
+	const cJSON *group;
+
+	cJSON_ArrayForEach(group, member_at(document, "items")) {
+		table_add(&table, (const char *const[]){
+					  member_text(group, "id"),
+					  member_text(group, "spec.vpcId"),
+					  member_text(group, "spec.description"),
+				  });
+	}
+	table_print(&table);
+}
+
+static int show(const struct ctl *ctl, const char *id)
+{
+	scoped(document_release) cJSON *document = NULL;
+	scoped(buffer_release) struct buffer path = {0};
+	int result;
+
+	buffer_addf(&path, "/v1/security-groups%s%s", id ? "/" : "", id ? id : "");
+	result = document_get(ctl, buffer_text(&path), &document);
+	if (result != EXIT_DONE)
+		return result;
+	if (ctl->json) {
+		document_print(document);
+		return EXIT_DONE;
+	}
+	if (!id) {
+		print_groups(document);
+		return EXIT_DONE;
+	}
+	print_rules(document);
+	return print_members(ctl, id);
+}
+
+// --- Changing: one rule in or out, guarded by the revision that was read ---
+
+struct rule {
+	const char *member;   // ipPermissions or ipPermissionsEgress
+	const char *protocol; // "tcp", "udp", "icmp", "-1"
+	int from, to;
+	const char *peer; // CIDR or group id
+};
+
+static bool peer_is_group(const char *peer)
+{
+	return !strchr(peer, '/') && id_is_valid(peer);
+}
+
+static bool protocol_has_ports(const char *protocol)
+{
+	return strcmp(protocol, "tcp") == 0 || strcmp(protocol, "udp") == 0;
+}
+
+// 80, 8000-8099; of icmp a type, or a type and a code: 8, 3/4. Other protocols have only "all".
+static bool ports_parse(const char *text, struct rule *rule)
+{
+	char first[8];
+	bool ports = protocol_has_ports(rule->protocol);
+	uint32_t limit = ports ? 65535 : 255;
+	const char *dash = strchr(text, ports ? '-' : '/');
+	size_t length = dash ? (size_t)(dash - text) : strlen(text);
+	uint32_t from, to;
+
+	if (strcmp(text, "all") == 0) {
+		rule->from = ports ? 0 : -1;
+		rule->to = ports ? 65535 : -1;
+		return true;
+	}
+	if (!ports && strcmp(rule->protocol, "icmp") != 0)
+		return false;
+	snprintf(first, sizeof(first), "%.*s", (int)length, text);
+	if (length >= sizeof(first) || parse_u32(first, limit, &from) < 0 ||
+	    parse_u32(dash ? dash + 1 : text, limit, &to) < 0)
+		return false;
+	rule->from = (int)from;
+	rule->to = ports || dash ? (int)to : -1; // a type alone: any code
+	return true;
+}
+
+static cJSON *permission_make(const struct rule *rule)
+{
+	bool group = peer_is_group(rule->peer);
+	cJSON *permission = cJSON_CreateObject(), *peer = cJSON_CreateObject();
+	cJSON *list;
+
+	cJSON_AddStringToObject(permission, "ipProtocol", rule->protocol);
+	if (strcmp(rule->protocol, "-1") != 0) {
+		cJSON_AddNumberToObject(permission, "fromPort", rule->from);
+		cJSON_AddNumberToObject(permission, "toPort", rule->to);
+	}
+	cJSON_AddStringToObject(peer, group ? "groupId" : "cidrIp", rule->peer);
+	list = cJSON_AddArrayToObject(permission, group ? "userIdGroupPairs" : "ipRanges");
+	cJSON_AddItemToArray(list, peer);
+	return permission;
+}
+
+static bool rule_allow(cJSON *spec, const struct rule *rule)
+{
+	cJSON *list = cJSON_GetObjectItemCaseSensitive(spec, rule->member);
+
+	if (!list)
+		list = cJSON_AddArrayToObject(spec, rule->member);
+	cJSON_AddItemToArray(list, permission_make(rule));
+	return true;
+}
+
+static bool permission_is(const cJSON *permission, const struct rule *rule)
+{
+	const cJSON *from = member_at(permission, "fromPort"),
+		    *to = member_at(permission, "toPort");
+
+	if (strcmp(member_text(permission, "ipProtocol"), rule->protocol) != 0)
+		return false;
+	if (strcmp(rule->protocol, "-1") == 0)
+		return true;
+	return cJSON_IsNumber(from) && cJSON_IsNumber(to) && from->valueint == rule->from &&
+	       to->valueint == rule->to;
+}
+
+// Takes the peer out of the permission; true when it was there.
+static bool peer_remove(cJSON *permission, const struct rule *rule)
+{
+	bool group = peer_is_group(rule->peer);
+	cJSON *list = cJSON_GetObjectItemCaseSensitive(permission,
+						       group ? "userIdGroupPairs" : "ipRanges");
+	cJSON *peer;
+
+	cJSON_ArrayForEach(peer, list) {
+		if (strcmp(member_text(peer, group ? "groupId" : "cidrIp"), rule->peer) == 0) {
+			cJSON_Delete(cJSON_DetachItemViaPointer(list, peer));
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool rule_revoke(cJSON *spec, const struct rule *rule)
+{
+	cJSON *list = cJSON_GetObjectItemCaseSensitive(spec, rule->member), *permission;
+
+	cJSON_ArrayForEach(permission, list) {
+		if (!permission_is(permission, rule) || !peer_remove(permission, rule))
+			continue;
+		if (cJSON_GetArraySize(member_at(permission, "ipRanges")) == 0 &&
+		    cJSON_GetArraySize(member_at(permission, "userIdGroupPairs")) == 0)
+			cJSON_Delete(cJSON_DetachItemViaPointer(list, permission));
+		return true;
+	}
+	return false;
+}
+
+static int group_change(const struct ctl *ctl, const char *id, const struct rule *rule,
+			bool (*change)(cJSON *spec, const struct rule *rule))
+{
+	scoped(document_release) cJSON *group = NULL;
+	scoped(buffer_release) struct buffer path = {0};
+	scoped(client_reply_release) struct client_reply reply = {0};
+	scoped_free char *body = NULL;
+	struct client_request request = {.socket_path = ctl->socket_path, .method = "PUT"};
+	cJSON *spec;
+	int result;
+
+	buffer_addf(&path, "/v1/security-groups/%s", id);
+	result = document_get(ctl, buffer_text(&path), &group);
+	if (result != EXIT_DONE)
+		return result;
+	spec = cJSON_GetObjectItemCaseSensitive(group, "spec");
+	if (!change(spec, rule)) {
+		fprintf(stderr, "penstockctl: sg/%s has no such rule\n", id);
+		return EXIT_NOT_FOUND;
+	}
+	body = cJSON_PrintUnformatted(spec);
+	request.path = buffer_text(&path);
+	request.body = body;
+	request.if_match = member_text(group, "revision");
+	if (client_perform(&request, &reply) < 0 || reply.status / 100 != 2)
+		return reply_fail(&reply);
+	return show(ctl, id);
+}
+
+// ID PROTOCOL PORTS PEER
+static int run_change(const struct ctl *ctl, int count, char **words, bool egress,
+		      bool (*change)(cJSON *spec, const struct rule *rule))
+{
+	struct rule rule = {.member = directions[egress].member};
+
+	if (count != 4)
+		return usage_error(&verb_sg, "give GROUP PROTOCOL PORTS PEER", "");
+	if (!id_is_valid(words[0]))
+		return usage_error(&verb_sg, "no group can be named ", words[0]);
+	rule.protocol = strcmp(words[1], "all") == 0 ? "-1" : words[1];
+	rule.peer = words[3];
+	if (!ports_parse(words[2], &rule))
+		return usage_error(
+			&verb_sg,
+			"PORTS is 80, 8000-8099 or all; for icmp 8 (type), 3/4 (type/code) or "
+			"all; for other protocols all; not ",
+			words[2]);
+	return group_change(ctl, words[0], &rule, change);
+}
+
+static int run_sg(const struct ctl *ctl, int argc, char **argv)
+{
+	bool egress = false;
+	const struct option_value options[] = {{"--egress", NULL, NULL, &egress}};
+	int count = options_take(&verb_sg, argc, argv, options, ARRAY_LENGTH(options));
+
+	if (count < 0)
+		return EXIT_USAGE;
+	if (count > 0 && strcmp(argv[1], "allow") == 0)
+		return run_change(ctl, count - 1, argv + 2, egress, rule_allow);
+	if (count > 0 && strcmp(argv[1], "revoke") == 0)
+		return run_change(ctl, count - 1, argv + 2, egress, rule_revoke);
+	if (count > 1 || (count == 1 && !id_is_valid(argv[1])))
+		return usage_error(&verb_sg, "give one group, or allow, or revoke", "");
+	return show(ctl, count == 1 ? argv[1] : NULL);
+}
+
+const struct verb verb_sg = {
+	.name = "sg",
+	.arguments = "[GROUP | allow GROUP PROTOCOL PORTS PEER | revoke ...] [--egress]",
+	.summary = "security groups: show them, add and remove a rule",
+	.help = "Without arguments all groups; with one its rules and members. `allow` adds a rule "
+		"and\n"
+		"`revoke` removes one; it takes effect at once, without a restart of anything. A "
+		"change\n"
+		"somebody else made meanwhile is never overwritten.\n"
+		"\n"
+		"  PROTOCOL    tcp, udp, icmp, all, or a number\n"
+		"  PORTS       80, 8000-8099 or all; for icmp a type or type/code: 8, 3/4 or "
+		"all;\n"
+		"              other protocols have no ports: all\n"
+		"  PEER        a CIDR, or a security group for the addresses of its members\n"
+		"  --egress    a rule for what members send; default is what they receive\n"
+		"\n"
+		"Examples:\n"
+		"  penstockctl sg allow web tcp 8080 10.0.9.0/24\n"
+		"  penstockctl sg allow database tcp 5432 web\n"
+		"  penstockctl sg revoke web tcp 8080 10.0.9.0/24",
+	.run = run_sg,
+};

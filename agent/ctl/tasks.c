@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// ps, describe, timeline: what tasks are and where their time went.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/scope.h"
+#include "agent/ctl/ctl.h"
+
+// "2/3": containers that run.
+static void containers_text(const cJSON *task, char *text, size_t size)
+{
+	const cJSON *containers = member_at(task, "status.containers"), *container;
+	int running = 0;
+
+	cJSON_ArrayForEach(container, containers) {
+		running += strcmp(member_text(container, "lastStatus"), "RUNNING") == 0;
+	}
+	snprintf(text, size, "%d/%d", running,
+		 cJSON_GetArraySize(member_at(task, "spec.containerDefinitions")));
+}
+
+static void add_task(struct table *table, const cJSON *task)
+{
+	char containers[24], age[32];
+
+	containers_text(task, containers, sizeof(containers));
+	table_add(table, (const char *const[]){
+				 member_text(task, "id"),
+				 member_text(task, "status.lastStatus"),
+				 member_text(task, "status.healthStatus"),
+				 containers,
+				 member_text(task, "status.network.privateIpv4Address"),
+				 member_text(task, "status.startedAt"),
+				 age_text(member_text(task, "status.startedAt"), age, sizeof(age)),
+				 member_text(task, "status.stoppedReason"),
+			 });
+}
+
+static int run_ps(const struct ctl *ctl, int argc, char **argv)
+{
+	static const char *const headings[] = {"TASK",    "STATUS",  "HEALTH", "CONTAINERS",
+					       "ADDRESS", "STARTED", "AGE",    "REASON"};
+	bool all = false;
+	const struct option_value options[] = {{"--all", "-a", NULL, &all}};
+	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
+	int count = options_take(&verb_ps, argc, argv, options, ARRAY_LENGTH(options)), result;
+	scoped(document_release) cJSON *tasks = NULL;
+	const cJSON *task;
+
+	if (count != 0)
+		return count < 0 ? EXIT_USAGE
+				 : usage_error(&verb_ps, "unexpected argument ", argv[1]);
+	result = document_get(ctl, "/v1/tasks", &tasks);
+	if (result != EXIT_DONE)
+		return result;
+	if (ctl->json) {
+		document_print(tasks);
+		return EXIT_DONE;
+	}
+	cJSON_ArrayForEach(task, member_at(tasks, "items")) {
+		if (all || strcmp(member_text(task, "status.lastStatus"), "STOPPED") != 0)
+			add_task(&table, task);
+	}
+	table_print(&table);
+	return EXIT_DONE;
+}
+
+const struct verb verb_ps = {
+	.name = "ps",
+	.arguments = "[-a]",
+	.summary = "list the tasks",
+	.help = "Tasks with their state, address and age. STOPPED ones are shown with -a (and\n"
+		"always in -o json), as long as the agent remembers them.\n"
+		"\n"
+		"  -a, --all    STOPPED tasks too\n"
+		"\n"
+		"Example: penstockctl ps -o json | jq -r "
+		"'.items[].status.network.privateIpv4Address'",
+	.run = run_ps,
+};
+
+// --- describe ---
+
+static void print_line(const char *name, const char *value)
+{
+	if (strcmp(value, "-") != 0)
+		printf("%-14s %s\n", name, value);
+}
+
+static void print_containers(const cJSON *task)
+{
+	static const char *const headings[] = {"CONTAINER", "IMAGE",   "STATUS",   "HEALTH",
+					       "EXIT",      "STARTED", "FINISHED", "REASON"};
+	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
+	const cJSON *container;
+
+	cJSON_ArrayForEach(container, member_at(task, "status.containers")) {
+		table_add(&table, (const char *const[]){
+					  member_text(container, "name"),
+					  member_text(container, "image"),
+					  member_text(container, "lastStatus"),
+					  member_text(container, "healthStatus"),
+					  member_text(container, "exitCode"),
+					  member_text(container, "startedAt"),
+					  member_text(container, "finishedAt"),
+					  member_text(container, "reason"),
+				  });
+	}
+	if (table.rows > 0) {
+		putchar('\n');
+		table_print(&table);
+	}
+}
+
+static void print_task(const cJSON *task)
+{
+	static const struct {
+		const char *name, *path;
+	} lines[] = {
+		{"task", "id"},
+		{"status", "status.lastStatus"},
+		{"desired", "status.desiredStatus"},
+		{"health", "status.healthStatus"},
+		{"stop code", "status.stopCode"},
+		{"reason", "status.stoppedReason"},
+		{"cpu", "spec.cpu"},
+		{"memory", "spec.memory"},
+		{"created", "status.createdAt"},
+		{"started", "status.startedAt"},
+		{"stopping", "status.stoppingAt"},
+		{"stopped", "status.stoppedAt"},
+		{"vpc", "status.network.vpcId"},
+		{"subnet", "status.network.subnetId"},
+		{"eni", "status.network.eniId"},
+		{"address", "status.network.privateIpv4Address"},
+		{"mac", "status.network.macAddress"},
+		{"interface", "status.network.interfaceName"},
+		{"driver", "status.driver"},
+		{"uid", "status.uid"},
+		{"cgroup", "status.cgroup"},
+		{"directory", "status.cellDirectory"},
+		{"shim pid", "status.shim.pid"},
+		{"undo fails", "status.undoError"},
+		{"revision", "revision"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(lines); i++)
+		print_line(lines[i].name, member_text(task, lines[i].path));
+	print_containers(task);
+}
+
+static int run_describe(const struct ctl *ctl, int argc, char **argv)
+{
+	int count = options_take(&verb_describe, argc, argv, NULL, 0), result = EXIT_DONE;
+
+	if (count < 0)
+		return EXIT_USAGE;
+	if (count == 0)
+		return usage_error(&verb_describe, "which object?", "");
+	for (int i = 1; i <= count && result == EXIT_DONE; i++) {
+		scoped(document_release) cJSON *object = NULL;
+		scoped(buffer_release) struct buffer path = {0};
+		const char *kind;
+
+		if (!object_path(argv[i], &path, &kind))
+			return EXIT_USAGE;
+		result = document_get(ctl, buffer_text(&path), &object);
+		if (result == EXIT_DONE && !ctl->json && strcmp(kind, "task") == 0)
+			print_task(object);
+		else if (result == EXIT_DONE)
+			document_print(object);
+	}
+	return result;
+}
+
+const struct verb verb_describe = {
+	.name = "describe",
+	.arguments = "[KIND/]ID...",
+	.summary = "show objects with all that is known of them",
+	.help = "Without a kind it is a task. Other kinds, and tasks with -o json, are shown as "
+		"the\n"
+		"JSON document that `apply` takes.\n"
+		"\n"
+		"Examples:\n"
+		"  penstockctl describe web-1\n"
+		"  penstockctl describe sg/web > sg.json; edit it; penstockctl apply -f sg.json",
+	.run = run_describe,
+};
+
+// --- timeline ---
+
+enum { BAR_WIDTH = 40 };
+
+struct step {
+	const char *name;
+	double begin_ms, duration_ms;
+};
+
+static double number_at(const cJSON *object, const char *path)
+{
+	const cJSON *number = member_at(object, path);
+
+	return cJSON_IsNumber(number) ? number->valuedouble : 0;
+}
+
+static void print_step(const struct step *step, double total_ms)
+{
+	int before = total_ms > 0 ? (int)(step->begin_ms / total_ms * BAR_WIDTH) : 0;
+	int length = total_ms > 0 ? (int)(step->duration_ms / total_ms * BAR_WIDTH) : 0;
+
+	if (before > BAR_WIDTH - 1)
+		before = BAR_WIDTH - 1;
+	if (length < 1)
+		length = 1;
+	if (before + length > BAR_WIDTH)
+		length = BAR_WIDTH - before;
+	printf("%-10s %10.2f ms %10.2f ms  |%*s%.*s%*s|\n", step->name, step->begin_ms,
+	       step->duration_ms, before, "", length, "########################################",
+	       BAR_WIDTH - before - length, "");
+}
+
+static void print_timeline(const cJSON *task)
+{
+	const cJSON *progress = member_at(task, "status.progress"), *entry;
+	double total_ms = 0;
+
+	cJSON_ArrayForEach(entry, progress) {
+		double end_ms =
+			(number_at(entry, "startedUs") + number_at(entry, "durationUs")) / 1000;
+
+		if (end_ms > total_ms)
+			total_ms = end_ms;
+	}
+	printf("%-10s %13s %13s\n", "STEP", "BEGIN", "TOOK");
+	cJSON_ArrayForEach(entry, progress) {
+		const struct step step = {entry->string, number_at(entry, "startedUs") / 1000,
+					  number_at(entry, "durationUs") / 1000};
+
+		if (step.duration_ms > 0 || cJSON_IsTrue(member_at(entry, "applied")))
+			print_step(&step, total_ms);
+	}
+	printf("%-10s %13s %10.2f ms  (%s)\n", "total", "", total_ms,
+	       member_text(task, "status.lastStatus"));
+}
+
+static int run_timeline(const struct ctl *ctl, int argc, char **argv)
+{
+	int count = options_take(&verb_timeline, argc, argv, NULL, 0), result;
+	scoped(document_release) cJSON *task = NULL;
+	scoped(buffer_release) struct buffer path = {0};
+	const char *kind;
+
+	if (count < 0)
+		return EXIT_USAGE;
+	if (count != 1 || strchr(argv[1], '/'))
+		return usage_error(&verb_timeline, "give one task id", "");
+	if (!object_path(argv[1], &path, &kind))
+		return EXIT_USAGE;
+	result = document_get(ctl, buffer_text(&path), &task);
+	if (result != EXIT_DONE)
+		return result;
+	if (ctl->json)
+		document_print(member_at(task, "status.progress"));
+	else
+		print_timeline(task);
+	return EXIT_DONE;
+}
+
+const struct verb verb_timeline = {
+	.name = "timeline",
+	.arguments = "TASK",
+	.summary = "where a task's start-up time went, step by step",
+	.help = "Each step of the way up: when it began, counted from the task's creation, and "
+		"how\n"
+		"long it took. Steps of one task may overlap.\n"
+		"\n"
+		"Example: penstockctl timeline web-1",
+	.run = run_timeline,
+};

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+// penstockd: wires the modules to one event loop. One thread, never in the data path.
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/api/api.h"
+#include "agent/backend.h"
+#include "agent/base/clock.h"
+#include "agent/base/file.h"
+#include "agent/base/log.h"
+#include "agent/base/process.h"
+#include "agent/base/scope.h"
+#include "agent/model/config.h"
+#include "agent/store/store.h"
+#include "agent/task/task.h"
+#include "metrics/metrics.h"
+
+enum { TURN_SLOW_US = 5000 };
+
+struct agent {
+	struct config config;
+	int lock_fd;
+	struct event_base *base;
+	struct event *signals[2];
+	struct store *store;
+	struct metrics *metrics;
+	struct engine *engine;
+	struct backend backend;
+	struct api_backend operations;
+	struct api *api;
+	bool ending, stopping_tasks;
+};
+
+static const char usage[] =
+	"Usage: penstockd [OPTIONS]\n"
+	"The data plane of one host: boots microVM tasks and does their plumbing.\n"
+	"\n"
+	"  -c, --config FILE     configuration (default " CONFIG_DEFAULT_FILE "; none is fine)\n"
+	"      --explain-config  prints every key with its default and meaning\n"
+	"      --version         prints the version\n"
+	"  -h, --help            this text\n"
+	"\n"
+	"SIGTERM and SIGINT end the agent; tasks go on and the next agent takes them up.\n"
+	"To stop them too: penstockctl shutdown --stop-tasks\n";
+
+// --- Ending ---
+
+static void on_signal(evutil_socket_t number, short what, void *context)
+{
+	struct agent *agent = context;
+
+	(void)what;
+	log_info(NULL, "signal %d: ending, tasks go on", (int)number);
+	agent->ending = true;
+}
+
+static void on_shutdown(void *context, bool stop_tasks)
+{
+	struct agent *agent = context;
+
+	agent->stopping_tasks = stop_tasks;
+	agent->ending = !stop_tasks;
+}
+
+static void stop_tasks_step(struct agent *agent)
+{
+	if (!engine_stop_all(agent->engine, "The agent is shut down"))
+		return;
+	engine_leave(agent->engine);
+	agent->ending = true;
+}
+
+// --- The loop ---
+
+static int end_turn(struct agent *agent, struct error *err)
+{
+	bool durable = api_turn_acknowledges(agent->api);
+
+	if (store_turn_commit(agent->store, durable, err) < 0) {
+		api_turn_end(agent->api, err);
+		return error_wrap(err, "store");
+	}
+	api_turn_end(agent->api, NULL);
+	if (engine_turn(agent->engine))
+		api_turn_end(agent->api, NULL); // watchers hear of what came of it
+	return 0;
+}
+
+static void observe_turn(struct agent *agent, int64_t began_us)
+{
+	int64_t took_us = clock_monotonic_us() - began_us;
+
+	metrics_observe(agent->metrics, METRIC_LOOP_TURN_DURATION_SECONDS, (double)took_us / 1e6,
+			NULL);
+	if (took_us > TURN_SLOW_US)
+		log_debug(NULL, "slow turn: %lld us", (long long)took_us);
+}
+
+static int run(struct agent *agent, struct error *err)
+{
+	while (!agent->ending) {
+		int64_t began_us;
+
+		if (event_base_loop(agent->base, EVLOOP_ONCE) < 0)
+			return error_set(err, EIO, "event loop");
+		began_us = clock_monotonic_us();
+		if (end_turn(agent, err) < 0)
+			return -err->code;
+		if (agent->stopping_tasks)
+			stop_tasks_step(agent);
+		observe_turn(agent, began_us);
+	}
+	return 0;
+}
+
+// --- Starting ---
+
+// What every task will need; better to say so now than in each task's stoppedReason.
+static int check_programs(const struct config *config, struct error *err)
+{
+	static const char *const programs[] = {"penstock-shim", "penstock-probe", "penstock-init"};
+	static const char qemu[] = "/usr/bin/qemu-system-x86_64";
+	char path[CONFIG_PATH_MAX + 32];
+
+	for (size_t i = 0; i < ARRAY_LENGTH(programs); i++) {
+		snprintf(path, sizeof(path), "%s/%s", config->program_directory, programs[i]);
+		if (access(path, X_OK) < 0)
+			return error_errno(err, "program_directory: %s", path);
+	}
+	if (strcmp(config->driver, "qemu") != 0)
+		return 0;
+	if (access(qemu, X_OK) < 0)
+		return error_errno(err, "driver qemu: %s (package qemu-system-x86)", qemu);
+	snprintf(path, sizeof(path), "%s/vmlinuz", config->guest_directory);
+	if (access(path, R_OK) < 0)
+		return error_errno(err, "guest_directory: %s (build-guest.sh makes it)", path);
+	return 0;
+}
+
+// One agent per install and state directory. A record lock, for that one is not inherited: children
+// of a killed agent do not keep its successor out.
+static int take_lock(struct agent *agent, struct error *err)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	char path[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 8];
+
+	snprintf(path, sizeof(path), "%s/%s.lock", agent->config.runtime_directory,
+		 agent->config.install);
+	agent->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (agent->lock_fd < 0)
+		return error_errno(err, "open %s", path);
+	if (fcntl(agent->lock_fd, F_SETLK, &lock) < 0)
+		return error_errno(err, "another penstockd of install %s is running (%s)",
+				   agent->config.install, path);
+	return 0;
+}
+
+static int open_store(struct agent *agent, struct error *err)
+{
+	char path[CONFIG_PATH_MAX + 16], boot_id[BOOT_ID_SIZE];
+	struct store_options options = {
+		.path = path,
+		.boot_id = boot_id,
+		.event_limit = agent->config.event_retention_count,
+	};
+
+	snprintf(path, sizeof(path), "%s/penstock.db", agent->config.state_directory);
+	if (boot_id_read(boot_id, err) < 0)
+		return -err->code;
+	return store_open(&options, &agent->store, err);
+}
+
+static int find_group(const char *name, gid_t *ret_gid, struct error *err)
+{
+	struct group *group;
+
+	*ret_gid = API_NO_GROUP;
+	if (!*name)
+		return 0;
+	group = getgrnam(name);
+	if (!group)
+		return error_set(err, EINVAL, "there is no group \"%s\" on this host", name);
+	*ret_gid = group->gr_gid;
+	return 0;
+}
+
+static int open_api(struct agent *agent, struct error *err)
+{
+	struct api_options options = {
+		.base = agent->base,
+		.store = agent->store,
+		.backend = &agent->operations,
+		.socket_path = agent->config.socket,
+	};
+
+	if (find_group(agent->config.writer_group, &options.writer_gid, err) < 0 ||
+	    find_group(agent->config.reader_group, &options.reader_gid, err) < 0)
+		return -err->code;
+	return api_open(&options, &agent->api, err);
+}
+
+// A task needs some descriptors of its own: as many as the host lets us have.
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int open_loop(struct agent *agent, struct error *err)
+{
+	static const int numbers[] = {SIGTERM, SIGINT};
+
+	signal(SIGPIPE, SIG_IGN);
+	agent->base = event_base_new();
+	if (!agent->base)
+		return error_set(err, ENOMEM, "event loop");
+	for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++) {
+		agent->signals[i] = evsignal_new(agent->base, numbers[i], on_signal, agent);
+		if (!agent->signals[i] || event_add(agent->signals[i], NULL) < 0)
+			return error_set(err, ENOMEM, "event loop");
+	}
+	return 0;
+}
+
+static int start(struct agent *agent, struct error *err)
+{
+	struct engine_options options = {.config = &agent->config};
+
+	umask(0077);
+	raise_file_limit();
+	if (check_programs(&agent->config, err) < 0 ||
+	    directory_make(agent->config.state_directory, 0711, err) < 0 ||
+	    directory_make(agent->config.runtime_directory, 0755, err) < 0 ||
+	    take_lock(agent, err) < 0 || open_loop(agent, err) < 0 || open_store(agent, err) < 0)
+		return -err->code;
+	agent->metrics = metrics_new(metrics_catalog, METRIC_COUNT);
+	options.base = agent->base;
+	options.store = agent->store;
+	options.metrics = agent->metrics;
+	if (engine_open(&options, &agent->engine, err) < 0)
+		return -err->code;
+	agent->backend = (struct backend){agent->engine, agent->metrics, on_shutdown, agent};
+	agent->operations = backend_operations(&agent->backend);
+	// Running tasks are taken up before anyone can ask for more.
+	if (engine_start(agent->engine, err) < 0)
+		return -err->code;
+	return open_api(agent, err);
+}
+
+static void agent_close(struct agent *agent)
+{
+	api_close(agent->api);
+	engine_close(agent->engine);
+	if (agent->metrics)
+		metrics_free(agent->metrics);
+	store_close(agent->store);
+	for (size_t i = 0; i < ARRAY_LENGTH(agent->signals); i++)
+		if (agent->signals[i])
+			event_free(agent->signals[i]);
+	if (agent->base)
+		event_base_free(agent->base);
+	close_fd(&agent->lock_fd);
+}
+
+// --- The command line ---
+
+// Returns -1 to go on, else the exit status.
+static int parse_options(int argc, char **argv, const char **ret_config)
+{
+	static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+						{"explain-config", no_argument, NULL, 'e'},
+						{"version", no_argument, NULL, 'v'},
+						{"help", no_argument, NULL, 'h'},
+						{NULL, 0, NULL, 0}};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+		switch (option) {
+		case 'c':
+			*ret_config = optarg;
+			break;
+		case 'e':
+			config_explain(stdout);
+			return 0;
+		case 'v':
+			puts("penstockd " PENSTOCK_VERSION);
+			return 0;
+		case 'h':
+			fputs(usage, stdout);
+			return 0;
+		default:
+			fputs("Try penstockd --help\n", stderr);
+			return 2;
+		}
+	}
+	if (optind == argc)
+		return -1;
+	fprintf(stderr, "penstockd: unexpected argument \"%s\"; try penstockd --help\n",
+		argv[optind]);
+	return 2;
+}
+
+static int read_config(const char *path, struct config *config, struct error *err)
+{
+	config_defaults(config);
+	if (path)
+		return config_read(path, config, err);
+	if (config_read(CONFIG_DEFAULT_FILE, config, err) < 0 && err->code != ENOENT)
+		return -err->code;
+	error_clear(err);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct agent agent = {.lock_fd = -1};
+	const char *config_path = NULL;
+	struct error err = {0};
+	int status = parse_options(argc, argv, &config_path);
+
+	if (status >= 0)
+		return status;
+	log_open("penstockd", LOG_LEVEL_INFO, 0);
+	if (read_config(config_path, &agent.config, &err) < 0) {
+		log_error(NULL, "%s", err.message);
+		return 2;
+	}
+	log_open("penstockd", config_log_level(&agent.config),
+		 strcmp(agent.config.log_to, "auto") == 0);
+	status = start(&agent, &err);
+	if (status == 0) {
+		log_info(NULL, "install %s, driver %s, API on %s", agent.config.install,
+			 agent.config.driver, agent.config.socket);
+		status = run(&agent, &err);
+	}
+	if (status < 0)
+		log_error(NULL, "%s", err.message);
+	agent_close(&agent);
+	return status < 0 ? 1 : 0;
+}
