@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may do what: root and one group write, another group reads, others nothing."""
+
+import grp
+import json
+
+import pytest
+
+WRITER, READER, OTHER = "daemon", "bin", "sys"  # groups every Debian has
+
+SCRIPT = """
+import os, sys, socket
+os.setgroups([int(sys.argv[2])]); os.setgid(65534); os.setuid(65534)
+s = socket.socket(socket.AF_UNIX)
+try:
+    s.connect(sys.argv[1])
+except PermissionError:
+    print(403); sys.exit()
+body = b'{"cidrBlock": "10.0.0.0/16"}' if sys.argv[3] == "PUT" else b""
+s.sendall(f"{sys.argv[3]} /v1/vpcs/net HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n"
+          f"Content-Type: application/json\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n".encode() + body)
+print(s.recv(4096).split()[1].decode())
+"""
+
+
+@pytest.fixture
+def agent(make_host):
+    host = make_host(writer_group=WRITER, reader_group=READER)
+    host.directory.chmod(0o755)
+    return host
+
+
+def status_as(host, group, method):
+    gid = grp.getgrnam(group).gr_gid
+    done = host.run("/usr/bin/python3", "-c", SCRIPT, host.client.path, gid, method)
+    return int(done.stdout)
+
+
+def test_writers_write_readers_read_others_nothing(agent):
+    assert status_as(agent, READER, "PUT") == 403
+    assert status_as(agent, OTHER, "GET") == 403
+    assert status_as(agent, WRITER, "PUT") == 201
+    assert status_as(agent, READER, "GET") == 200
+    assert status_as(agent, READER, "DELETE") == 403
+    assert json.loads(agent.client.raw("GET", "/v1/vpcs/net").text)["id"] == "net"

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every row of the step table made to fail, and the agent killed after every row of
+start and of stop: everything is undone or adopted, and fsck finds nothing.
+
+PENSTOCK_FAULT=STEP:apply|undo:fail|kill makes penstockd fail that step, or end as by
+kill -9 right after it."""
+
+import pytest
+
+from harness.client import SLOWER, is_running, is_stopped
+from harness.documents import IDLE, shell, task
+
+STEPS = ["image", "cell", "disk", "eni", "policy", "link", "volumes", "vmm", "guest", "targets"]
+
+
+def document():
+    """Waits for its SIGTERM, so that stopping is as quick as can be."""
+    return task(shell("main", IDLE, stopTimeout=2))
+
+
+def settled(status):
+    return is_running(status) or is_stopped(status)
+
+
+def assert_works(host):
+    """Nothing is left, nothing is held back: the next task runs and stops."""
+    status, report = host.fsck()
+    assert status == 0, report
+    host.client.run_task("next", document())
+    host.client.stop_task("next")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failing_step_is_undone(host, network, step):
+    host.stop()
+    host.start(PENSTOCK_FAULT=f"{step}:apply:fail")
+    network.put("/v1/tasks/t", document()).expect(201)
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "TaskFailedToStart" and stopped["stoppedReason"]
+    assert network.get("/v1/enis")["items"] == [] and host.task_pids("t") == []
+    host.stop()
+    host.start()
+    assert_works(host)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_a_step_of_start(host, network, step):
+    host.stop()
+    host.start(PENSTOCK_FAULT=f"{step}:apply:kill")
+    try:
+        network.put("/v1/tasks/t", document())
+    except OSError:
+        pass  # killed before it could answer
+    assert host.wait_agent() == -9
+    host.start()
+    status = network.wait_task("t", settled)["status"]
+    if is_running(status):
+        network.stop_task("t")
+    assert_works(host)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_a_step_of_stop(host, network, step):
+    host.stop()
+    host.start(PENSTOCK_FAULT=f"{step}:undo:kill")
+    network.run_task("t", document())
+    try:
+        network.request("POST", "/v1/tasks/t/stop")
+    except OSError:
+        pass
+    assert host.wait_agent() == -9
+    host.start()
+    network.wait_task("t", is_stopped)
+    assert_works(host)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failing_undo_is_reported_and_tried_again(host, network, step):
+    host.stop()
+    host.start(PENSTOCK_FAULT=f"{step}:undo:fail")
+    network.run_task("t", document())
+    network.request("POST", "/v1/tasks/t/stop").expect(200)
+    found = network.wait_task("t", lambda status: status.get("undoError") or is_stopped(status))
+    assert not is_stopped(found["status"]), "a task whose undo failed is not stopped"
+    host.stop()
+    host.start()
+    network.wait_task("t", is_stopped, timeout=60 * SLOWER)
+    assert_works(host)

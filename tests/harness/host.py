@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One agent's host: network and mount namespaces, a state directory, a penstockd in them."""
+
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from harness.client import SLOWER, Client
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ["PENSTOCK_BUILD"])
+IMAGES = Path(os.environ["PENSTOCK_IMAGES"])
+GUEST = Path(os.environ["PENSTOCK_GUEST"])
+SNAPSHOT = ROOT / "tests/lib/snapshot.sh"
+WRAPPER = os.environ.get("PENSTOCK_WRAPPER", "").split()
+
+_numbers = itertools.count(1)
+
+# What makes a host's own namespaces: nothing outlives its standard input.
+_HOLDER = """
+mount -t tmpfs -o mode=755 penstock-test /run
+mkdir -p /run/netns /run/penstock
+ip link set lo up
+echo ready
+exec cat
+"""
+
+
+def program(name):
+    return str(BUILD / "bin" / name)
+
+
+class Host:
+    """
+    with Host(contract, driver="netns") as host:
+        host.start()
+        host.client.put(...)
+        host.kill()            # as kill -9 would
+        host.start()
+    """
+
+    def __init__(self, contract, **settings):
+        self.install = f"t{os.getpid()}-{next(_numbers)}"
+        self.directory = Path(tempfile.mkdtemp(prefix="penstock-", dir="/var/tmp"))
+        self.state = self.directory / "state"
+        self.log = self.directory / "penstockd.log"
+        self.config = self.directory / "penstock.conf"
+        self.agent = None
+        self.client = Client(str(self.directory / "api.sock"), contract)
+        self._write_config(settings)
+        self.holder = subprocess.Popen(
+            ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-e", "-c", _HOLDER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.holder.stdout.readline() == b"ready\n"
+        self.before = self.snapshot()
+
+    def _write_config(self, settings):
+        values = {
+            "install": self.install,
+            "state_directory": self.state,
+            "runtime_directory": self.directory / "run",
+            "image_directory": IMAGES,
+            "guest_directory": GUEST,
+            "program_directory": BUILD / "bin",
+            "socket": self.client.path,
+            "driver": "netns",
+            "accel": "tcg",
+            "log_to": "stderr",
+            "log_level": "debug",
+            "uid_first": 700000 + 1000 * (os.getpid() % 1000),
+            "uid_count": 1000,
+            "cpu_units": 65536,
+            "memory_mib": 16384,
+            "disk_gib": 1000,
+            "cooldown_seconds": 1,
+            **settings,
+        }
+        self.config.write_text("".join(f"{key} = {value}\n" for key, value in values.items()))
+
+    # --- processes in the host ---
+
+    def command(self, *argv, namespace=None):
+        """argv as it must be called from outside to run in this host, or in one of its namespaces."""
+        enter = ["nsenter", f"--target={self.holder.pid}", "--net", "--mount", "--"]
+        if namespace:
+            enter += ["nsenter", f"--net=/run/netns/{namespace}", "--"]
+        return [*enter, *map(str, argv)]
+
+    def run(self, *argv, check=True, namespace=None, timeout=60, **options):
+        done = subprocess.run(
+            self.command(*argv, namespace=namespace),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=timeout * SLOWER,
+            **options,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(map(str, argv))}: {done.returncode}\n{done.stderr}{done.stdout}")
+        return done
+
+    def spawn(self, *argv, namespace=None, **options):
+        return subprocess.Popen(self.command(*argv, namespace=namespace), **options)
+
+    # --- the agent ---
+
+    def start(self, **environment):
+        """Starts penstockd and waits until it is ready. nsenter and valgrind exec, so the
+        process we hold is the agent itself."""
+        with open(self.log, "ab") as log:
+            self.agent = self.spawn(
+                *WRAPPER,
+                program("penstockd"),
+                "--config",
+                self.config,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **environment},
+            )
+        pidfd = os.pidfd_open(self.agent.pid)
+        try:
+            for _ in range(int(3000 * SLOWER)):
+                if self._is_ready():
+                    return self
+                if select.select([pidfd], [], [], 0.01)[0]:
+                    break
+        finally:
+            os.close(pidfd)
+        raise AssertionError(f"penstockd did not get ready:\n{self.log_tail()}")
+
+    def _is_ready(self):
+        try:
+            return self.client.raw("GET", "/readyz", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def wait_agent(self, timeout=60):
+        """Waits for the end of the agent; its exit status."""
+        status = self.agent.wait(timeout * SLOWER)
+        self.agent = None
+        return status
+
+    def kill(self):
+        """kill -9: the agent gets no chance to tidy up."""
+        self.agent.send_signal(signal.SIGKILL)
+        return self.wait_agent()
+
+    def stop(self):
+        """SIGTERM: the agent ends, tasks go on."""
+        self.agent.send_signal(signal.SIGTERM)
+        status = self.wait_agent()
+        assert status == 0, f"penstockd ended with {status}:\n{self.log_tail()}"
+
+    def restart(self):
+        self.kill()
+        return self.start()
+
+    def log_tail(self, lines=60):
+        return "\n".join(self.log.read_text(errors="replace").split("\n")[-lines:]) if self.log.exists() else ""
+
+    def ctl(self, *arguments, check=True):
+        return self.run(
+            program("penstockctl"), "--socket", self.client.path, *arguments, check=check
+        )
+
+    def fsck(self, *arguments):
+        """The list of what carries our mark; (exit status, parsed output)."""
+        done = self.run(
+            program("penstockctl"), "fsck", "--config", self.config, "-o", "json", *arguments, check=False
+        )
+        return done.returncode, json.loads(done.stdout) if done.stdout.strip() else done.stderr
+
+    # --- neighbours ---
+
+    def add_neighbour(self, name, interface, address, gateway):
+        """A namespace `name` with eth0, whose other end `interface` waits here for an attachment."""
+        self.run("ip", "netns", "add", name)
+        self.run("ip", "link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", name)
+        for words in (
+            ("link", "set", "lo", "up"),
+            ("address", "add", address, "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+            ("route", "add", "default", "via", gateway),
+        ):
+            self.run("ip", "-n", name, *words)
+
+    # --- inside tasks of the netns driver ---
+
+    def task_pids(self, task):
+        """The processes in a task's cgroup."""
+        directories = Path("/sys/fs/cgroup").rglob(f"penstock-{self.install}/{task}")
+        return sorted({int(pid) for d in directories for pid in (d / "cgroup.procs").read_text().split()})
+
+    def kill_in_task(self, task, name, words):
+        """Sends a signal to the processes of a task whose command line has these words."""
+        victims = [pid for pid in self.task_pids(task) if words in command_line(pid)]
+        assert victims, f"no process of task {task} has {words!r} in its command line"
+        for pid in victims:
+            os.kill(pid, signal.Signals[f"SIG{name}"])
+
+    def in_task(self, task, *argv, check=True, **options):
+        """Runs argv in the network of a task, with the tools of the host."""
+        home = os.stat(f"/proc/{self.holder.pid}/ns/net").st_ino
+        for pid in self.task_pids(task):
+            network = f"/proc/{pid}/ns/net"
+            if os.stat(network).st_ino != home:
+                return self.run("nsenter", f"--net={network}", "--", *argv, check=check, **options)
+        raise AssertionError(f"task {task} has no process in a network of its own")
+
+    # --- what is there ---
+
+    def snapshot(self):
+        return set(self.run("bash", SNAPSHOT, self.install, self.directory).stdout.splitlines())
+
+    def leftovers(self):
+        """What was not here before: [] for a host as it was."""
+        return sorted(self.snapshot() - self.before)
+
+    def close(self):
+        """Ends everything this host made, whatever state it is in: by its namespaces and its cgroups."""
+        if self.agent:
+            self.kill()
+        for cgroup in Path("/sys/fs/cgroup").rglob(f"penstock-{self.install}"):
+            kill_cgroup(cgroup)
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            if str(self.directory) in command_line(pid):
+                kill_and_wait(pid)  # a janitor, still at work
+        self.holder.stdin.close()
+        self.holder.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+def command_line(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def kill_cgroup(cgroup):
+    """Kills what is in a cgroup of ours and removes it, deepest first."""
+    for directory in sorted([cgroup, *cgroup.rglob("*/")], reverse=True):
+        procs = directory / "cgroup.procs"
+        while procs.exists() and (pids := procs.read_text().split()):
+            for pid in map(int, pids):
+                kill_and_wait(pid)
+        if directory.is_dir():
+            directory.rmdir()
+
+
+def kill_and_wait(pid):
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        select.select([pidfd], [], [], 10)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Prints what a run could leave behind, one sorted line each, for comparison before
+# and after: snapshot.sh MARK..., where a mark is the run's directory or install name.
+set -euo pipefail
+
+network() {
+	ip -o link show | awk '{ sub(/@.*/, "", $2); sub(/:$/, "", $2); print "link", $2 }'
+	ip -o address show | awk '{ print "address", $2, $4 }'
+	ip -4 route show table all | sed 's/^/route /'
+	ip rule show | sed 's/^/rule /'
+	nft --stateless list ruleset 2>/dev/null | sed 's/^/nft /'
+}
+
+# Processes that carry a mark in their arguments or their cgroup; not the tests' own.
+processes() {
+	local directory arguments cgroups mark
+	for directory in /proc/[0-9]*; do
+		{
+			arguments=$(tr '\0' ' ' <"$directory/cmdline") &&
+				cgroups=$(tr '\n' ' ' <"$directory/cgroup")
+		} 2>/dev/null || continue # ended meanwhile
+		# Without arguments it is a zombie, or the kernel's.
+		[[ -n $arguments && $arguments != *snapshot.sh* && $arguments != *tests/* ]] || continue
+		for mark in "$@"; do
+			if [[ $arguments == *"$mark"* || $cgroups == *"$mark"* ]]; then
+				printf 'process %s %s\n' "${directory#/proc/}" "${arguments:0:120}"
+			fi
+		done
+	done
+}
+
+network | sort
+awk '{ for (i = 7; $i != "-"; i++); print "mount", $5, $(i + 1) }' /proc/self/mountinfo | sort
+find /run/netns -mindepth 1 2>/dev/null | sed 's/^/netns /' | sort
+for mark in "$@"; do
+	find /sys/fs/cgroup -type d -name "*$mark*" 2>/dev/null | sed 's/^/cgroup /' | sort
+	losetup --noheadings --list --output NAME,BACK-FILE | grep -F -- "$mark" | sed 's/^/loop /' || true
+done
+processes "$@" | sort

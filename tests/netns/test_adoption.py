@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent may die at any time: tasks go on, the next agent finds them."""
+
+import json
+import os
+import signal
+
+from harness.client import container, is_stopped
+from harness.documents import IDLE, shell, task
+
+
+def test_tasks_go_on_and_are_adopted(host, network):
+    before = network.run_task("t", task())["status"]
+    pids = host.task_pids("t")
+    host.kill()
+    assert host.task_pids("t") == pids
+    host.start()
+    after = network.task("t")["status"]
+    assert after["lastStatus"] == "RUNNING" and after["startedAt"] == before["startedAt"]
+    assert host.task_pids("t") == pids
+    assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
+
+
+def test_sigterm_leaves_tasks_running(host, network):
+    network.run_task("t", task())
+    pids = host.task_pids("t")
+    host.stop()
+    assert host.task_pids("t") == pids
+    host.start()
+    network.stop_task("t")
+
+
+def test_an_exit_meanwhile_is_recorded(host, network):
+    side = shell("side", "trap 'exit 7' USR1; " + IDLE, essential=False)
+    network.run_task("t", task(shell("main", IDLE), side))
+    host.kill()
+    host.kill_in_task("t", "USR1", "exit 7")
+    host.start()
+    found = network.wait_task("t", lambda status: container(status, "side")["lastStatus"] == "STOPPED")
+    assert container(found["status"], "side")["exitCode"] == 7
+    assert found["status"]["lastStatus"] == "RUNNING"
+    network.stop_task("t")
+
+
+def test_a_task_that_ended_meanwhile_is_stopped_and_undone(host, network):
+    network.run_task("t", task(shell("main", "trap 'exit 5' USR1; " + IDLE)))
+    host.kill()
+    host.kill_in_task("t", "USR1", "exit 5")
+    host.start()
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "EssentialContainerExited"
+    assert container(stopped, "main")["exitCode"] == 5
+
+
+def test_a_shim_killed_meanwhile_ends_its_task(host, network):
+    network.run_task("t", task())
+    host.kill()
+    host.kill_in_task("t", "KILL", "")
+    host.start()
+    assert network.wait_task("t", is_stopped)["status"]["stoppedReason"]
+
+
+def test_stop_goes_on_after_a_restart(host, network):
+    network.run_task("t", task(shell("main", "trap '' TERM; while :; do sleep 1; done", stopTimeout=3)))
+    network.request("POST", "/v1/tasks/t/stop").expect(200)
+    host.restart()
+    assert network.wait_task("t", is_stopped)["status"]["stopCode"] == "UserInitiated"
+
+
+def test_a_stop_before_the_shim_has_spoken_undoes_everything(host, network):
+    shim = network.run_task("t", task())["status"]["shim"]["pid"]
+    os.kill(shim, signal.SIGSTOP)
+    host.restart()
+    network.request("POST", "/v1/tasks/t/stop").expect(200)
+    assert network.task("t")["status"]["lastStatus"] != "STOPPED"
+    os.kill(shim, signal.SIGCONT)
+    assert network.wait_task("t", is_stopped)["status"]["stopCode"] == "UserInitiated"
+    assert host.task_pids("t") == []
+
+
+def test_a_shim_that_dies_while_it_is_adopted_leaves_nothing(host, network):
+    shim = network.run_task("t", task())["status"]["shim"]["pid"]
+    os.kill(shim, signal.SIGSTOP)
+    host.restart()
+    os.kill(shim, signal.SIGKILL)
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "InfrastructureHealth", stopped["stoppedReason"]
+    assert host.task_pids("t") == []
+
+
+def test_an_id_may_come_back_at_once(host, network):
+    network.run_task("t", task(shell("main", "echo first; " + IDLE)))
+    network.stop_task("t")
+    network.delete("/v1/tasks/t").expect(200, 204)
+    network.run_task("t", task(shell("main", "echo second; " + IDLE)))
+    network.wait_log("t", "second")
+    assert "first" not in host.ctl("logs", "t").stdout
+    network.stop_task("t")
+
+
+def test_shutdown_stops_tasks_when_asked(host, network):
+    network.run_task("t", task())
+    host.ctl("shutdown", "--stop-tasks")
+    assert host.wait_agent() == 0
+    assert host.task_pids("t") == []
+    host.start()
+    assert is_stopped(network.task("t")["status"])
+
+
+def test_two_agents_of_one_install_refuse_each_other(host, network):
+    second = host.run("timeout", "10", host.agent.args[host.agent.args.index("--config") - 1],
+                      "--config", host.config, check=False)
+    assert second.returncode not in (0, 124), second.stderr
+    assert json.dumps(network.get("/v1/host"))

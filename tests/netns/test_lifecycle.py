@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a task with the netns driver: the same penstock-init, no microVM."""
+
+import json
+
+import pytest
+
+from harness import documents
+from harness.client import container, eventually, is_running, is_stopped
+from harness.documents import IDLE, shell, task
+
+
+def test_runs_and_stops(host, network):
+    running = network.run_task("t", task(shell("main", IDLE, stopTimeout=5)))["status"]
+    assert running["desiredStatus"] == "RUNNING"
+    assert container(running, "main")["lastStatus"] == "RUNNING"
+    assert [eni["eniId"] for eni in network.get("/v1/enis")["items"]] == [running["network"]["eniId"]]
+
+    network.wait_log("t", "up")  # before that it does not listen to SIGTERM
+    stopped = network.stop_task("t", reason="enough")["status"]
+    assert stopped["stopCode"] == "UserInitiated" and "enough" in stopped["stoppedReason"]
+    assert container(stopped, "main")["exitCode"] == 0
+    assert network.get("/v1/enis")["items"] == []
+    assert host.task_pids("t") == []
+
+    network.delete("/v1/tasks/t").expect(200, 204)
+    network.request("GET", "/v1/tasks/t").expect(404)
+
+
+def test_put_waits(network):
+    reply = network.put("/v1/tasks/t", task(), wait="RUNNING", timeout=30).expect(200, 201)
+    assert reply["status"]["lastStatus"] == "RUNNING"
+    network.stop_task("t")
+
+
+def test_the_same_task_again_is_the_task_as_it_is(network):
+    network.run_task("t", task())
+    again = network.put("/v1/tasks/t", task(cpu=".25 vCPU", memory="0.5 GB")).expect(200)
+    assert again["status"]["lastStatus"] == "RUNNING"
+    differs = network.put("/v1/tasks/t", task(cpu="512", memory="1024"))
+    differs.expect(409)
+    assert {"/cpu", "/memory"} <= set(differs.pointers)
+    network.delete("/v1/tasks/t").expect(409)
+    network.stop_task("t")
+    assert network.put("/v1/tasks/t", task()).expect(200)["status"]["lastStatus"] == "STOPPED"
+
+
+def test_an_essential_exit_stops_the_task(network):
+    network.put("/v1/tasks/t", task(shell("main", "exit 3"), shell("side", IDLE, essential=False))).expect(201)
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "EssentialContainerExited"
+    assert stopped["stoppedReason"] == "Essential container in task exited"
+    assert container(stopped, "main")["exitCode"] == 3
+    assert container(stopped, "side")["lastStatus"] == "STOPPED"
+
+
+def test_a_signal_is_128_and_its_number(host, network):
+    network.run_task("t", task(shell("main", "exec sleep 4711")))
+    host.kill_in_task("t", "KILL", "4711")
+    assert container(network.wait_task("t", is_stopped)["status"], "main")["exitCode"] == 137
+
+
+def test_logs_are_kept_with_their_stream(network):
+    network.put("/v1/tasks/t", task(shell("main", "echo out; echo err >&2; exit 0"))).expect(201)
+    network.wait_task("t", is_stopped)
+    log = network.log("t")
+    assert "out" in log and "err" in log
+
+
+def test_dependencies_order_start(network):
+    document = task(
+        shell("main", "cat /data/order; exec sleep 60", mountPoints=[mount()],
+              dependsOn=[{"containerName": "setup", "condition": "SUCCESS"}]),
+        shell("setup", "echo prepared >/data/order", essential=False, mountPoints=[mount()]),
+        volumes=[{"name": "data"}],
+    )
+    status = network.run_task("t", document)["status"]
+    assert container(status, "setup")["exitCode"] == 0
+    assert "prepared" in network.log("t")
+    network.stop_task("t")
+
+
+def test_a_failed_dependency_fails_the_task(network):
+    document = task(
+        shell("main", IDLE, dependsOn=[{"containerName": "setup", "condition": "SUCCESS"}]),
+        shell("setup", "exit 1", essential=False),
+    )
+    network.put("/v1/tasks/t", document).expect(201)
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "TaskFailedToStart"
+    assert "TaskDependencyError" in stopped["stoppedReason"] or "setup" in stopped["stoppedReason"]
+
+
+def test_complete_takes_any_exit(network):
+    document = task(
+        shell("main", IDLE, dependsOn=[{"containerName": "setup", "condition": "COMPLETE"}]),
+        shell("setup", "exit 3", essential=False),
+    )
+    status = network.run_task("t", document)["status"]
+    assert container(status, "setup")["exitCode"] == 3
+    network.stop_task("t")
+
+
+def test_a_dependency_past_its_start_timeout_fails_the_task(network):
+    never = {"command": ["CMD-SHELL", "exit 1"], "interval": 5, "timeout": 2, "retries": 10}
+    document = task(
+        shell("main", IDLE, dependsOn=[{"containerName": "setup", "condition": "HEALTHY"}]),
+        shell("setup", IDLE, essential=False, healthCheck=never, startTimeout=2),
+    )
+    network.put("/v1/tasks/t", document).expect(201)
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "TaskFailedToStart", stopped
+    assert "setup" in stopped["stoppedReason"]
+
+
+def test_a_stopped_task_is_metered_and_forgotten_in_time(make_host):
+    host = make_host(stopped_retention_seconds=1)
+    host.client.apply(documents.network())
+    host.client.run_task("t", task())
+    host.client.stop_task("t")
+    records = [json.loads(line) for line in open(host.state / "metering/records.ndjson", encoding="utf-8")]
+    assert [(record["task"], record["billedSeconds"]) for record in records] == [("t", 60)]
+    eventually(lambda: host.client.raw("GET", "/v1/tasks/t").status == 404)
+    eventually(lambda: not any((host.state / "cells").iterdir()))
+
+
+@pytest.mark.slow
+def test_health_checks_decide(network):
+    check = {"command": ["CMD-SHELL", "test -e /tmp/well"], "interval": 5, "timeout": 2, "retries": 1}
+    document = task(
+        shell("main", "touch /tmp/well; " + IDLE, healthCheck=check),
+        shell("late", IDLE, dependsOn=[{"containerName": "main", "condition": "HEALTHY"}]),
+    )
+    status = network.run_task("t", document)["status"]
+    assert container(status, "main")["healthStatus"] == "HEALTHY"
+    network.stop_task("t")
+
+
+def test_an_unknown_image_fails_the_task_by_name(network):
+    broken = task({"name": "main", "image": "nothing-like-this"})
+    network.put("/v1/tasks/t", broken).expect(201)
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "TaskFailedToStart"
+    assert stopped["stoppedReason"].startswith("CannotPullContainerError")
+
+
+def test_environment_user_and_directory(network):
+    network.put(
+        "/v1/tasks/t",
+        task(shell("main", 'echo "$GREETING $(id -u) $(pwd)"', user="1000:1000", workingDirectory="/tmp",
+                   environment=[{"name": "GREETING", "value": "hello"}])),
+    ).expect(201)
+    network.wait_task("t", is_stopped)
+    assert "hello 1000 /tmp" in network.log("t")
+
+
+def test_a_read_only_root(network):
+    network.put(
+        "/v1/tasks/t", task(shell("main", "echo x >/file || echo refused", readonlyRootFilesystem=True))
+    ).expect(201)
+    network.wait_task("t", is_stopped)
+    assert "refused" in network.log("t")
+
+
+def test_containers_share_the_ephemeral_disk(network):
+    document = task(
+        shell("main", "until [ -e /data/two ]; do sleep 0.1; done; cat /data/two; df -k /data",
+              mountPoints=[mount()]),
+        shell("side", "echo from-side >/data/two; sleep 60", essential=False, mountPoints=[mount()]),
+        volumes=[{"name": "data"}],
+    )
+    network.put("/v1/tasks/t", document).expect(201)
+    network.wait_task("t", is_stopped)
+    log = network.log("t")
+    assert "from-side" in log
+    size_kib = next(int(word) for word in log.split() if word.isdigit() and int(word) > 1 << 20)
+    assert 18 << 20 < size_kib <= 20 << 20
+
+
+def test_metadata_is_answered_inside(network):
+    script = 'wget -qO- "$ECS_CONTAINER_METADATA_URI_V4"; echo; wget -qO- "$ECS_CONTAINER_METADATA_URI_V4/task"'
+    network.put("/v1/tasks/t", task(shell("main", script))).expect(201)
+    network.wait_task("t", is_stopped)
+    log = network.log("t")
+    assert '"DockerName"' in log and '"Containers"' in log and '"main"' in log
+
+
+def mount():
+    return {"sourceVolume": "data", "containerPath": "/data"}
+
+
+def test_tasks_started_at_once_share_an_image(network):
+    for number in range(4):
+        network.put(f"/v1/tasks/t{number}", task()).expect(201)
+    for number in range(4):
+        network.wait_task(f"t{number}", is_running)
+        network.stop_task(f"t{number}")

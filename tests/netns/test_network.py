@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real packets: groups, references, live changes, anti-spoofing, attachments, subnets."""
+
+from harness.client import eventually
+from harness.documents import ANYWHERE, IDLE, WEB, group, shell, task, tcp
+
+OUTSIDE = "192.168.70.0/24"
+
+
+def address(object_):
+    return object_["status"]["network"]["privateIpv4Address"]
+
+
+def get(host, target, port=80, namespace="outside"):
+    """Whether an HTTP request from a namespace is answered (False: nothing came back in time)."""
+    url = f"http://{target}:{port}/"
+    done = host.run("curl", "-sS", "--max-time", "2", "-o", "/dev/null", url, namespace=namespace, check=False)
+    return done.returncode == 0
+
+
+def get_from_task(host, task_id, target, port=80):
+    url = f"http://{target}:{port}/"
+    done = host.in_task(task_id, "curl", "-sS", "--max-time", "2", "-o", "/dev/null", url, check=False)
+    return done.returncode == 0
+
+
+def web_task(**fields):
+    return task(shell("web", WEB), **fields)
+
+
+def serves(client, task_id, **fields):
+    """Runs a web server and waits until it listens."""
+    check = {"command": ["CMD-SHELL", "wget -qO /dev/null http://127.0.0.1/"], "interval": 5, "timeout": 2}
+    document = task(
+        shell("web", WEB, healthCheck=check),
+        shell("ready", IDLE, essential=False, dependsOn=[{"containerName": "web", "condition": "HEALTHY"}]),
+        **fields,
+    )
+    return address(client.run_task(task_id, document))
+
+
+def test_only_what_a_rule_allows_comes_in(outside):
+    client = outside.client
+    web = serves(client, "t")
+    assert get(outside, web)
+    client.put("/v1/security-groups/web", group(tcp(8080, OUTSIDE))).expect(200)
+    assert not get(outside, web), "a taken rule is gone at once"
+    client.put("/v1/security-groups/web", group(tcp(80, OUTSIDE))).expect(200)
+    assert get(outside, web), "a new rule holds at once"
+    client.stop_task("t")
+
+
+def test_icmp_is_a_rule_like_others(outside):
+    client = outside.client
+    found = address(client.run_task("t", task()))
+    ping = ("ping", "-c", "1", "-W", "1", found)
+    assert outside.run(*ping, namespace="outside", check=False).returncode != 0
+    echo = {"ipProtocol": "icmp", "fromPort": 8, "toPort": -1, "ipRanges": [{"cidrIp": OUTSIDE}]}
+    client.put("/v1/security-groups/web", group(echo)).expect(200)
+    assert outside.run(*ping, namespace="outside", check=False).returncode == 0
+    client.stop_task("t")
+
+
+def test_egress_is_held_too(outside):
+    client = outside.client
+    client.apply({"/v1/security-groups/mute": group(egress=[])})
+    client.run_task("t", task(groups=["mute"]))
+    ping = ("ping", "-c", "1", "-W", "1", "192.168.70.2")
+    assert outside.in_task("t", *ping, check=False).returncode != 0
+    everything = [{"ipProtocol": "-1", "ipRanges": ANYWHERE}]
+    client.put("/v1/security-groups/mute", group(egress=everything)).expect(200)
+    assert outside.in_task("t", *ping, check=False).returncode == 0
+    client.stop_task("t")
+
+
+def test_a_group_reference_means_its_members(host, network):
+    network.apply(
+        {
+            "/v1/security-groups/callers": group(),
+            "/v1/security-groups/web": group(tcp(80, group="callers")),
+        }
+    )
+    web = serves(network, "web")
+    network.run_task("friend", task(groups=["callers"]))
+    network.run_task("stranger", task(groups=["web"]))
+    assert get_from_task(host, "friend", web)
+    assert not get_from_task(host, "stranger", web)
+    for name in ("friend", "stranger", "web"):
+        network.stop_task(name)
+
+
+def test_a_forged_source_gets_nothing_through(outside):
+    client = outside.client
+    web = serves(client, "t")
+    assert outside.in_task("t", "ping", "-c", "1", "-W", "1", "192.168.70.2", check=False).returncode == 0
+    outside.in_task("t", "ip", "address", "add", "10.0.1.250/32", "dev", "eth0")
+    forged = ("ping", "-c", "2", "-W", "1", "-I", "10.0.1.250", "192.168.70.2")
+    capture = outside.spawn("timeout", "4", "tcpdump", "--immediate-mode", "-nn", "-l", "-i", "eth0", "src", "10.0.1.250",
+                            namespace="outside", stdout=-1, stderr=-3)
+    for line in capture.stdout:
+        if b"listening on" in line:
+            break
+    outside.in_task("t", *forged, check=False)
+    seen = capture.communicate()[0]
+    assert b"10.0.1.250" not in seen, seen
+    assert get(outside, web), "honest packets still pass"
+    client.stop_task("t")
+
+
+def test_subnets_of_a_vpc_are_routed(host, network):
+    network.apply(
+        {
+            "/v1/subnets/second": {"vpcId": "net", "cidrBlock": "10.0.2.0/24"},
+            "/v1/security-groups/web": group(tcp(80, "10.0.0.0/16")),
+        }
+    )
+    web = serves(network, "web", subnet="second")
+    assert web.startswith("10.0.2.")
+    network.run_task("friend", task())
+    assert get_from_task(host, "friend", web)
+    for name in ("friend", "web"):
+        network.stop_task(name)
+
+
+def test_vpcs_may_overlap_and_do_not_meet(host, network):
+    network.apply(
+        {
+            "/v1/vpcs/other": {"cidrBlock": "10.0.0.0/16"},
+            "/v1/subnets/other": {"vpcId": "other", "cidrBlock": "10.0.1.0/24"},
+            "/v1/security-groups/other": group(tcp(80, "10.0.0.0/16"), vpc="other"),
+            "/v1/security-groups/web": group(tcp(80, "10.0.0.0/16")),
+        }
+    )
+    ours = address(network.run_task("ours", task()))
+    theirs = serves(network, "theirs", subnet="other", groups=["other"])
+    assert ours == theirs, "overlapping ranges lease the same first address"
+    network.run_task("second", task())
+    assert not get_from_task(host, "second", theirs)
+    for name in ("ours", "theirs", "second"):
+        network.stop_task(name)
+
+
+def test_an_attachment_goes_back(outside):
+    assert "att-outside" not in outside.run("ip", "-br", "link").stdout
+    outside.client.put("/v1/vpcs/net", {"cidrBlock": "10.0.0.0/16"}).expect(200)
+    assert "att-outside" in outside.run("ip", "-br", "link").stdout
+
+
+def test_an_exhausted_subnet_says_so(network):
+    network.apply({"/v1/subnets/tiny": {"vpcId": "net", "cidrBlock": "10.0.9.0/28"}})
+    for number in range(11):
+        network.put(f"/v1/tasks/t{number}", task(subnet="tiny")).expect(201)
+    reply = network.put("/v1/tasks/one-more", task(subnet="tiny"))
+    reply.expect(409)
+    assert "11 used" in reply.text and "5 reserved" in reply.text
+    for number in range(11):
+        network.stop_task(f"t{number}")
+
+
+def test_the_first_subnet_with_room_wins(network):
+    network.apply({"/v1/subnets/tiny": {"vpcId": "net", "cidrBlock": "10.0.9.0/28"}})
+    for number in range(11):  # each takes an address
+        balancer = {"subnetId": "tiny", "securityGroups": ["web"], "listeners": []}
+        network.put(f"/v1/load-balancers/lb{number}", balancer).expect(201)
+    document = task()
+    document["networkConfiguration"]["awsvpcConfiguration"]["subnets"] = ["tiny", "web"]
+    assert network.run_task("t", document)["status"]["network"]["subnetId"] == "web"
+    network.stop_task("t")
+    for number in range(11):
+        network.delete(f"/v1/load-balancers/lb{number}").expect(200, 204)
+
+
+def test_an_attachment_may_come_later(host, network):
+    late = [{"interface": "att-late", "address": "192.168.90.1/24"}]
+    vpc = network.get("/v1/vpcs/net")["spec"]
+    network.put("/v1/vpcs/net", {**vpc, "attachments": late}).expect(200)
+    host.run("ip", "link", "add", "att-late", "type", "veth", "peer", "name", "att-peer")
+    eventually(lambda: host.run("ip", "link", "show", "att-late", check=False).returncode != 0)
+    network.put("/v1/vpcs/net", vpc).expect(200)
+    eventually(lambda: host.run("ip", "link", "show", "att-late", check=False).returncode == 0)
+    host.run("ip", "link", "delete", "att-late")
+
+
+def test_nothing_reaches_the_host(outside):
+    outside.run("ip", "address", "add", "10.200.0.1/32", "dev", "lo")
+    outside.client.run_task("t", task())
+    for target in ("10.200.0.1", "169.254.169.254"):
+        ping = outside.in_task("t", "ping", "-c", "1", "-W", "1", target, check=False)
+        assert ping.returncode != 0, target
+    outside.client.stop_task("t")

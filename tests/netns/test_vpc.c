@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+// VPCs against the real kernel: made, found, refused, half made, replaced.
+#include "tests/netns/harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "agent/base/file.h"
+#include "agent/base/scope.h"
+#include "netif/namespace.h"
+
+static const struct ipv4_cidr block_one = {0x0a000100, 24};
+
+static struct netif *netif;
+static unsigned long home;
+
+static int setup(void **state)
+{
+	struct error err = {0};
+
+	(void)state;
+	assert_ok(netif_open("blue", &netif, &err), &err);
+	assert_ok(netif_vpc_create(netif, "prod", &err), &err);
+	assert_ok(netif_subnet_ensure(netif, "prod", &block_one, &err), &err);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(namespace_identity(), home);
+	assert_ok(netif_vpc_delete(netif, "prod", &err), &err);
+	netif_close(netif);
+	return 0;
+}
+
+static void assert_setting(const char *path, const char *wanted)
+{
+	scoped_free char *value = NULL;
+	struct error err = {0};
+	char full[128];
+
+	snprintf(full, sizeof(full), "/proc/sys/net/%s", path);
+	assert_ok(file_read(AT_FDCWD, full, 64, &value, NULL, &err), &err);
+	value[strcspn(value, "\n")] = '\0';
+	assert_string_equal(value, wanted);
+}
+
+static void test_vpc_settings(void **state)
+{
+	scoped_fd int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), there = -1;
+	struct error err = {0};
+
+	(void)state;
+	assert_setting("ipv4/ip_forward", "0"); // the host is untouched
+	assert_ok(netif_vpc_open(netif, "prod", &there, &err), &err);
+	{
+		scoped_visit struct namespace_visit visit = NAMESPACE_VISIT(here);
+
+		assert_ok(namespace_enter(&visit, there, &err), &err);
+		assert_int_not_equal(namespace_identity(), home);
+		assert_setting("ipv4/ip_forward", "1");
+		assert_setting("ipv4/conf/all/rp_filter", "1");
+		assert_setting("ipv4/conf/all/send_redirects", "0");
+		assert_setting("ipv4/conf/default/send_redirects", "0");
+		assert_setting("ipv4/conf/all/accept_redirects", "0");
+		assert_setting("ipv6/conf/all/disable_ipv6", "1");
+		assert_setting("ipv6/conf/default/disable_ipv6", "1");
+		assert_setting("ipv6/conf/lo/disable_ipv6", "1");
+		assert_setting("netfilter/nf_conntrack_acct", "1");
+	}
+	assert_int_equal(namespace_identity(), home);
+}
+
+static void test_vpc_idempotent(void **state)
+{
+	struct stat before, after;
+	struct netif_id *vpcs;
+	struct error err = {0};
+	size_t count;
+
+	(void)state;
+	assert_int_equal(stat("/run/netns/penstock-blue-prod", &before), 0);
+	assert_ok(netif_vpc_create(netif, "prod", &err), &err);
+	assert_int_equal(stat("/run/netns/penstock-blue-prod", &after), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	assert_ok(netif_subnet_ensure(netif, "prod", &block_one, &err), &err);
+	assert_ok(netif_vpc_list(netif, &vpcs, &count, &err), &err);
+	assert_int_equal(count, 1);
+	assert_string_equal(vpcs[0].text, "prod");
+	free(vpcs);
+	assert_ok(netif_vpc_delete(netif, "prod", &err), &err);
+	assert_int_equal(stat("/run/netns/penstock-blue-prod", &after), -1);
+	assert_ok(netif_vpc_delete(netif, "prod", &err), &err);
+	assert_ok(netif_subnet_remove(netif, "prod", &block_one, &err), &err);
+}
+
+static void test_vpc_missing(void **state)
+{
+	const struct netif_eni eni = {.vpc = "none", .eni_id = "eni-1", .mtu = 1500};
+	struct error err = {0};
+	int fd = 77;
+
+	(void)state;
+	assert_int_equal(netif_vpc_open(netif, "none", &fd, &err), -ENOENT);
+	assert_string_equal(err.message,
+			    "vpc none: there is no namespace /run/netns/penstock-blue-none");
+	assert_int_equal(netif_eni_create(netif, &eni, &fd, &err), -ENOENT);
+	assert_int_equal(netif_subnet_ensure(netif, "none", &block_one, &err), -ENOENT);
+	assert_int_equal(netif_vpc_open(netif, "../x", &fd, &err), -EINVAL);
+	assert_int_equal(fd, 77);
+	assert_int_equal(eni_faults(netif, &eni), NETIF_ENI_MISSING);
+	assert_ok(netif_eni_retire(netif, "none", "eni-1", &err), &err);
+	assert_ok(netif_reap(netif, "none", &err), &err);
+}
+
+// Install "blue" with VPC "a-x" and install "blue-a" with VPC "x" want the same file.
+static void test_vpc_of_other_install(void **state)
+{
+	struct netif *other;
+	struct netif_object *objects;
+	struct error err = {0};
+	size_t count;
+
+	(void)state;
+	assert_ok(netif_open("blue-a", &other, &err), &err);
+	assert_ok(netif_vpc_create(other, "x", &err), &err);
+	assert_int_equal(netif_vpc_create(netif, "a-x", &err), -EEXIST);
+	assert_string_equal(err.message, "/run/netns/penstock-blue-a-x belongs to vpc x of install "
+					 "blue-a");
+	assert_int_equal(netif_vpc_delete(netif, "a-x", &err), -EEXIST);
+	assert_ok(netif_inventory(netif, &objects, &count, &err), &err);
+	for (size_t i = 0; i < count; i++)
+		assert_string_equal(objects[i].vpc, "prod");
+	free(objects);
+	assert_ok(netif_vpc_delete(other, "x", &err), &err);
+	netif_close(other);
+}
+
+// A crash between the file's birth and the mount leaves the file, with our mark.
+static void test_vpc_half_made(void **state)
+{
+	struct netif_id *vpcs;
+	struct error err = {0};
+	size_t count;
+
+	(void)state;
+	assert_int_equal(umount2("/run/netns/penstock-blue-prod", MNT_DETACH), 0);
+	assert_ok(netif_vpc_list(netif, &vpcs, &count, &err), &err);
+	assert_int_equal(count, 1);
+	free(vpcs);
+	assert_int_equal(netif_subnet_ensure(netif, "prod", &block_one, &err), -ENOENT);
+	assert_ok(netif_vpc_create(netif, "prod", &err), &err);
+	assert_ok(netif_subnet_ensure(netif, "prod", &block_one, &err), &err);
+	assert_int_equal(umount2("/run/netns/penstock-blue-prod", MNT_DETACH), 0);
+	assert_ok(netif_vpc_delete(netif, "prod", &err), &err);
+	assert_int_equal(access("/run/netns/penstock-blue-prod", F_OK), -1);
+	// A file that is not ours is not touched.
+	assert_ok(
+		file_write_atomic(AT_FDCWD, "/run/netns/penstock-blue-prod", "x\n", 2, 0644, &err),
+		&err);
+	assert_int_equal(netif_vpc_create(netif, "prod", &err), -EEXIST);
+	assert_int_equal(netif_vpc_delete(netif, "prod", &err), -EEXIST);
+	assert_int_equal(unlink("/run/netns/penstock-blue-prod"), 0);
+}
+
+static void test_vpc_busy_and_replaced(void **state)
+{
+	const struct netif_eni eni = {
+		.vpc = "prod",
+		.eni_id = "eni-1",
+		.kind = NETIF_ENI_TAP,
+		.address = 0x0a000105,
+		.gateway = 0x0a000101,
+		.mtu = 1500,
+	};
+	scoped_fd int tap_fd = -1;
+	struct netif *agent;
+	struct error err = {0};
+	int first, second;
+
+	(void)state;
+	assert_ok(netif_eni_create(netif, &eni, &tap_fd, &err), &err);
+	assert_int_equal(netif_vpc_delete(netif, "prod", &err), -EBUSY);
+	assert_non_null(strstr(err.message, "eni eni-1 of install blue"));
+	assert_ok(netif_netfilter_socket(netif, "prod", &first, &err), &err);
+	assert_ok(netif_eni_retire(netif, "prod", "eni-1", &err), &err);
+	// Somebody else (fsck) replaces the namespace under the handle's feet.
+	assert_ok(netif_open("blue", &agent, &err), &err);
+	assert_ok(netif_vpc_delete(agent, "prod", &err), &err); // dying ENIs go with it
+	assert_int_equal(netif_netfilter_socket(netif, "prod", &second, &err), -ENOENT);
+	assert_ok(netif_vpc_create(agent, "prod", &err), &err);
+	assert_int_equal(eni_faults(netif, &eni), NETIF_ENI_MISSING);
+	assert_ok(netif_netfilter_socket(netif, "prod", &second, &err), &err);
+	assert_ok(netif_netfilter_socket(netif, NULL, &first, &err), &err);
+	assert_int_not_equal(first, second);
+	netif_close(agent);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_vpc_settings),  TEST(test_vpc_idempotent),
+		TEST(test_vpc_missing),   TEST(test_vpc_of_other_install),
+		TEST(test_vpc_half_made), TEST(test_vpc_busy_and_replaced),
+	};
+
+	sandbox_enter();
+	home = namespace_identity();
+	return cmocka_run_group_tests_name("vpc", tests, NULL, NULL);
+}

@@ -1,0 +1,472 @@
+// SPDX-License-Identifier: Apache-2.0
+// The API over its socket, with a fake backend: watching, logs, and peers that misbehave.
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "agent/base/buffer.h"
+#include "agent/base/clock.h"
+#include "agent/base/scope.h"
+#include "tests/unit/api_client.h"
+
+enum {
+	CONNECTIONS_MAX = 12,
+	DEADLINE_MS = 2000,
+	FOLLOW_BUFFER = 16 * 1024,
+	FOLLOW_LAG = 50,
+	EVENT_LIMIT = 400,
+};
+
+#define VPC "{\"cidrBlock\":\"10.0.0.0/16\"}"
+#define TASK                                                                                       \
+	"{\"cpu\":\"256\",\"memory\":\"512\",\"containerDefinitions\":[{\"name\":\"web\","         \
+	"\"image\":\"busybox\"},{\"name\":\"side\",\"image\":\"busybox\"}],"                       \
+	"\"networkConfiguration\":{\"awsvpcConfiguration\":{\"subnets\":[\"a\"],"                  \
+	"\"securityGroups\":[\"web\"]}}}"
+
+static void start_with_deadline(void **state, unsigned deadline_ms)
+{
+	static struct api_test test;
+
+	api_test_start(&test, (struct api_fake_options){
+				      .reader_gid = (gid_t)-1,
+				      .connections_max = CONNECTIONS_MAX,
+				      .request_deadline_ms = deadline_ms,
+				      .follow_buffer_bytes = FOLLOW_BUFFER,
+				      .follow_lag = FOLLOW_LAG,
+				      .event_limit = EVENT_LIMIT,
+			      });
+	*state = &test;
+}
+
+static int start(void **state)
+{
+	start_with_deadline(state, DEADLINE_MS);
+	return 0;
+}
+
+static int start_patient(void **state)
+{
+	start_with_deadline(state, 60000);
+	return 0;
+}
+
+static int stop(void **state)
+{
+	api_test_stop(*state);
+	return 0;
+}
+
+static void make_network(const struct api_test *test)
+{
+	assert_int_equal(api_test_put(test, "/v1/vpcs/main", VPC, NULL), 201);
+	assert_int_equal(api_test_put(test, "/v1/subnets/a",
+				      "{\"vpcId\":\"main\",\"cidrBlock\":\"10.0.1.0/24\"}", NULL),
+			 201);
+	assert_int_equal(
+		api_test_put(test, "/v1/security-groups/web", "{\"vpcId\":\"main\"}", NULL), 201);
+}
+
+// A connection on which a GET was sent.
+static int begin_get(const struct api_test *test, const char *path)
+{
+	int fd = api_test_connect(test);
+	scoped(buffer_release) struct buffer request = {0};
+
+	buffer_addf(&request, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path);
+	api_test_send(fd, buffer_text(&request));
+	return fd;
+}
+
+static void expect_text(int fd, const char *text)
+{
+	scoped_free char *read_text = api_test_read(fd, text);
+
+	if (!strstr(read_text, text))
+		fail_msg("no \"%s\" in %.1000s", text, read_text);
+}
+
+// --- Watching ---
+
+static void test_events_kept(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_free char *body = NULL, *later = NULL, *other = NULL;
+
+	make_network(test);
+	assert_int_equal(api_test_get(test, "/v1/events", &body), 200);
+	assert_non_null(strstr(body, "{\"type\":\"PUT\",\"revision\":1,"));
+	assert_non_null(strstr(body, "\"revision\":3,"));
+	assert_int_equal(api_test_get(test, "/v1/events?since=2", &later), 200);
+	assert_null(strstr(later, "\"revision\":1,"));
+	assert_non_null(strstr(later, "\"revision\":3,"));
+	assert_int_equal(api_test_get(test, "/v1/events?kind=subnet&id=a", &other), 200);
+	assert_null(strstr(other, "\"kind\":\"vpc\""));
+	assert_non_null(strstr(other, "\"kind\":\"subnet\""));
+	assert_int_equal(api_test_get(test, "/v1/events?since=99", NULL), 410);
+	assert_int_equal(api_test_get(test, "/v1/events?since=1&epoch=another", NULL), 410);
+	assert_int_equal(api_test_get(test, "/v1/events?since=x", NULL), 400);
+	assert_int_equal(api_test_get(test, "/v1/events?kind=bird", NULL), 400);
+}
+
+static void test_follower_hears_of_changes(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
+
+	expect_text(fd, "application/x-ndjson");
+	assert_int_equal(api_test_put(test, "/v1/vpcs/one", VPC, NULL), 201);
+	expect_text(fd, "\"id\":\"one\"");
+	make_network(test);
+	expect_text(fd, "\"kind\":\"security-group\"");
+	assert_int_equal(api_test_put(test, "/v1/tasks/t", TASK, NULL), 201);
+	expect_text(fd, "\"lastStatus\":\"RUNNING\"");
+	assert_int_equal(api_test_status(test, "DELETE", "/v1/vpcs/one"), 204);
+	expect_text(fd, "\"type\":\"DELETE\"");
+}
+
+static void test_follower_may_be_silent_beyond_the_deadline(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
+	struct pollfd ready = {.fd = fd, .events = POLLRDHUP};
+
+	expect_text(fd, "application/x-ndjson");
+	assert_int_equal(poll(&ready, 1, DEADLINE_MS + 1500), 0);
+	assert_int_equal(api_test_put(test, "/v1/vpcs/one", VPC, NULL), 201);
+	expect_text(fd, "\"id\":\"one\"");
+}
+
+// Alternates one VPC between two contents, `count` times.
+static void churn(const struct api_test *test, int count)
+{
+	scoped_fd int fd = api_test_connect(test);
+
+	for (int i = 0; i < count; i++) {
+		scoped(buffer_release) struct buffer body = {0}, request = {0};
+		scoped_free char *answer = NULL;
+
+		buffer_addf(&body, "{\"cidrBlock\":\"10.0.0.0/16\",\"dnsServers\":[\"10.0.0.%d\"]}",
+			    i % 200 + 1);
+		buffer_addf(&request,
+			    "PUT /v1/vpcs/churned HTTP/1.1\r\nHost: x\r\nContent-Length: "
+			    "%zu\r\n\r\n%s",
+			    body.length, buffer_text(&body));
+		api_test_send(fd, buffer_text(&request));
+		answer = api_test_read(fd, "\"attachments\":[]}");
+		assert_non_null(strstr(answer, "HTTP/1.1 20"));
+	}
+}
+
+static void test_slow_follower_is_cut_off(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
+	scoped_free char *text = NULL;
+
+	churn(test, 3000); // some 900 KiB of events: more than buffers and lag take
+	text = api_test_read(fd, "{\"type\":\"OVERFLOW\",\"revision\":");
+	assert_non_null(strstr(text, "\"revision\":1,"));
+	assert_non_null(strstr(text, "{\"type\":\"OVERFLOW\",\"revision\":"));
+	assert_null(strstr(text, "\"revision\":3000,"));
+}
+
+static void test_follower_that_never_reads_is_dropped(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
+	struct pollfd gone = {.fd = fd, .events = POLLRDHUP};
+
+	churn(test, 3000);
+	assert_int_equal(poll(&gone, 1, 3 * DEADLINE_MS), 1);
+	assert_true(gone.revents & (POLLRDHUP | POLLHUP));
+}
+
+static void test_compacted_revisions_are_gone(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_free char *body = NULL;
+
+	churn(test, EVENT_LIMIT + 20);
+	assert_int_equal(api_test_get(test, "/v1/events?since=1", &body), 410);
+	assert_non_null(strstr(body, "\"Compacted\""));
+	assert_int_equal(api_test_get(test, "/v1/events?since=20", NULL), 200);
+}
+
+static void test_streams_leave_room_for_requests(void **state)
+{
+	const struct api_test *test = *state;
+	int fds[CONNECTIONS_MAX];
+	int taken = 0, refused = 0;
+
+	for (int i = 0; i < CONNECTIONS_MAX - 2; i++) {
+		scoped_free char *head = NULL;
+
+		fds[i] = begin_get(test, "/v1/events?follow=true");
+		head = api_test_read(fds[i], "\r\n\r\n");
+		taken += strstr(head, "HTTP/1.1 200") != NULL;
+		refused += strstr(head, "HTTP/1.1 429") != NULL;
+	}
+	assert_int_equal(taken, CONNECTIONS_MAX - 8);
+	assert_int_equal(refused, 6);
+	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
+	for (int i = 0; i < CONNECTIONS_MAX - 2; i++)
+		close(fds[i]);
+}
+
+// --- Logs ---
+
+static void log_write(const struct api_test *test, const char *name, const char *text)
+{
+	char path[256];
+	scoped_fd int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/%s", test->directory, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+}
+
+static void log_rotate(const struct api_test *test, const char *name)
+{
+	char path[256], old[256];
+
+	snprintf(path, sizeof(path), "%s/%s", test->directory, name);
+	snprintf(old, sizeof(old), "%s/%s.1", test->directory, name);
+	assert_int_equal(rename(path, old), 0);
+}
+
+#define LOG_LINE(tag, text) "2026-01-31T09:08:07.654Z stdout " tag " " text "\n"
+
+static void test_logs_are_read(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_free char *text = NULL, *json = NULL, *none = NULL;
+
+	make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/t", TASK, NULL), 201);
+	log_write(test, "t.web.log.1", LOG_LINE("F", "first"));
+	log_write(test, "t.web.log",
+		  LOG_LINE("P", "sec")
+			  LOG_LINE("F", "ond") "2026-01-31T09:08:07.655Z stderr F \"3\xff");
+	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs?container=web", &text), 200);
+	assert_non_null(strstr(text, "first\n")); // each read is a chunk of its own
+	assert_non_null(strstr(text, "second\n"));
+	assert_non_null(strstr(text, "\"3\xff\n"));
+	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs?container=web&format=ndjson", &json),
+			 200);
+	assert_non_null(strstr(json, "{\"time\":\"2026-01-31T09:08:07.655Z\",\"stream\":"
+				     "\"stderr\",\"text\":\"\\\"3?\",\"partial\":false}\n"));
+	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs?container=side", &none), 200);
+	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs", NULL), 400);
+	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs?container=..%2f..%2fetc", NULL), 404);
+	assert_int_equal(api_test_get(test, "/v1/tasks/none/logs?container=web", NULL), 404);
+}
+
+static void test_log_follower_sees_growth_rotation_and_the_end(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_free char *rest = NULL;
+	scoped_fd int fd = -1;
+
+	make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/t?wait=RUNNING", TASK, NULL), 201);
+	log_write(test, "t.web.log", LOG_LINE("F", "before"));
+	fd = begin_get(test, "/v1/tasks/t/logs?container=web&follow=true");
+	expect_text(fd, "before\n");
+	log_write(test, "t.web.log", LOG_LINE("F", "grown"));
+	expect_text(fd, "grown\n");
+	log_write(test, "t.web.log", LOG_LINE("F", "last of the old"));
+	log_rotate(test, "t.web.log");
+	log_write(test, "t.web.log", LOG_LINE("F", "first of the new"));
+	expect_text(fd, "first of the new\n");
+	assert_int_equal(api_test_status(test, "POST", "/v1/tasks/t/stop"), 200);
+	rest = api_test_read(fd, "0\r\n\r\n");
+	assert_non_null(strstr(rest, "0\r\n\r\n"));
+}
+
+// --- Peers that misbehave ---
+
+static void test_pipelined_requests_are_answered_in_order(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_fd int fd = api_test_connect(test);
+	scoped_free char *text = NULL;
+
+	api_test_send(fd, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+			  "PUT /v1/vpcs/p HTTP/1.1\r\nHost: x\r\nContent-Length: 27\r\n\r\n" VPC
+			  "GET /v1/vpcs/p HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+	text = api_test_read(fd, NULL);
+	assert_non_null(strstr(text, "ok\n"));
+	assert_non_null(strstr(text, "HTTP/1.1 201"));
+	assert_non_null(strstr(strstr(text, "HTTP/1.1 201"), "HTTP/1.1 200"));
+}
+
+static long resident_kib(pid_t pid)
+{
+	char path[64], line[256];
+	scoped_file FILE *file = NULL;
+	long kib = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "VmRSS: %ld kB", &kib) == 1)
+			break;
+	return kib;
+}
+
+// While its first request is held, a peer sends as much as it can.
+static void test_pipelined_flood_is_not_buffered(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_fd int fd = -1;
+	char block[16 * 1024];
+	size_t sent = 0;
+
+	make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/stuck-1", TASK, NULL), 201);
+	fd = begin_get(test, "/v1/tasks/stuck-1?wait=STOPPED&timeout=60");
+	memset(block, 'x', sizeof(block));
+	for (;;) {
+		struct pollfd ready = {.fd = fd, .events = POLLOUT};
+		ssize_t count;
+
+		if (poll(&ready, 1, 500) == 0)
+			break;
+		count = send(fd, block, sizeof(block), MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (count <= 0)
+			break;
+		sent += (size_t)count;
+		assert_true(sent < 16 * 1024 * 1024);
+	}
+	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
+	assert_true(resident_kib(test->server) > 0);
+}
+
+static void test_slow_request_is_cut_by_an_absolute_deadline(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_fd int fd = api_test_connect(test);
+	int64_t begin_us = clock_monotonic_us();
+	char byte;
+
+	api_test_send(fd, "PUT /v1/vpcs/slow HTTP/1.1\r\nHost: x\r\n");
+	// A header line now and then keeps an inactivity timeout from ever firing.
+	for (;;) {
+		struct pollfd ready = {.fd = fd, .events = POLLIN};
+
+		if (poll(&ready, 1, 200) == 1)
+			break;
+		api_test_send(fd, "X: y\r\n");
+		assert_true(clock_monotonic_us() - begin_us < 5 * DEADLINE_MS * 1000LL);
+	}
+	assert_true(read(fd, &byte, 1) <= 0 || byte == 'H');
+	assert_true(clock_monotonic_us() - begin_us >= DEADLINE_MS * 1000LL);
+}
+
+static void test_connections_are_limited(void **state)
+{
+	const struct api_test *test = *state;
+	int fds[CONNECTIONS_MAX];
+	scoped_free char *body = NULL;
+
+	for (int i = 0; i < CONNECTIONS_MAX; i++) {
+		fds[i] = begin_get(test, "/healthz");
+		expect_text(fds[i], "ok\n");
+	}
+	assert_int_equal(api_test_get(test, "/healthz", &body), 503);
+	assert_non_null(strstr(body, "\"TooManyConnections\""));
+	close(fds[0]);
+	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
+	for (int i = 1; i < CONNECTIONS_MAX; i++)
+		close(fds[i]);
+	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
+}
+
+static void test_waiter_that_leaves_is_forgotten(void **state)
+{
+	const struct api_test *test = *state;
+
+	make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/stuck-1", TASK, NULL), 201);
+	for (int i = 0; i < 3 * CONNECTIONS_MAX; i++) {
+		int fd = begin_get(test, "/v1/tasks/stuck-1?wait=STOPPED&timeout=60");
+
+		assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
+		close(fd);
+	}
+	assert_int_equal(api_test_status(test, "POST", "/v1/tasks/stuck-1/stop?wait=STOPPED"), 200);
+}
+
+static void test_rubbish_ends_the_connection_only(void **state)
+{
+	const struct api_test *test = *state;
+	static const char *const rubbish[] = {
+		"\r\n\r\n\r\n\r\n",
+		"GET\r\n\r\n",
+		"GET / HTTP/9.9\r\n\r\n",
+		"PUT /v1/vpcs/x HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+		"PUT /v1/vpcs/x HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+		"PUT /v1/vpcs/x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+		"GET http://[::1 HTTP/1.1\r\n\r\n",
+		"GET /v1/vpcs?%zz HTTP/1.1\r\n\r\n",
+	};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(rubbish); i++) {
+		scoped_fd int fd = api_test_connect(test);
+		scoped_free char *text = NULL;
+
+		api_test_send(fd, rubbish[i]);
+		shutdown(fd, SHUT_WR);
+		text = api_test_read(fd, NULL);
+		assert_null(strstr(text, "HTTP/1.1 2"));
+	}
+	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
+}
+
+// What is held when the agent ends is cut, and nothing leaks (the sanitizers look).
+static void test_end_with_streams_and_waiters(void **state)
+{
+	const struct api_test *test = *state;
+
+	make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/stuck-1", TASK, NULL), 201);
+	expect_text(begin_get(test, "/v1/events?follow=true"), "ndjson");
+	expect_text(begin_get(test, "/v1/tasks/stuck-1/logs?container=web&follow=true"), "200 OK");
+	begin_get(test, "/v1/tasks/stuck-1?wait=STOPPED&timeout=60");
+	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
+		CASE(test_events_kept),
+		CASE(test_follower_hears_of_changes),
+		CASE(test_follower_may_be_silent_beyond_the_deadline),
+		cmocka_unit_test_setup_teardown(test_slow_follower_is_cut_off, start_patient, stop),
+		CASE(test_follower_that_never_reads_is_dropped),
+		CASE(test_compacted_revisions_are_gone),
+		CASE(test_streams_leave_room_for_requests),
+		CASE(test_logs_are_read),
+		CASE(test_log_follower_sees_growth_rotation_and_the_end),
+		CASE(test_pipelined_requests_are_answered_in_order),
+		CASE(test_pipelined_flood_is_not_buffered),
+		CASE(test_slow_request_is_cut_by_an_absolute_deadline),
+		CASE(test_connections_are_limited),
+		CASE(test_waiter_that_leaves_is_forgotten),
+		CASE(test_rubbish_ends_the_connection_only),
+		CASE(test_end_with_streams_and_waiters),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: Apache-2.0
+// A real shim, driven over its socket; its VMM is a shell.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/base/file.h"
+#include "agent/base/scope.h"
+#include "cell_fixture.h"
+
+static const char *const sleeper[] = {"/bin/sleep", "1000", NULL};
+
+static int open_cell(void **state)
+{
+	static struct fixture fixture;
+
+	*state = NULL;
+	if (!fixture_possible())
+		return 0;
+	fixture_open(&fixture, "shim");
+	fixture_write_manifest(&fixture);
+	fixture_start(&fixture);
+	*state = &fixture;
+	return 0;
+}
+
+static int close_cell(void **state)
+{
+	struct fixture *fixture = *state;
+
+	if (!fixture)
+		return 0;
+	fixture_kill(fixture);
+	waitpid(fixture->shim.pid, NULL, 0);
+	fixture_close(fixture);
+	return 0;
+}
+
+static char *read_from(int fd)
+{
+	static char text[65536];
+	ssize_t count = read(fd, text, sizeof(text) - 1);
+
+	text[count < 0 ? 0 : count] = '\0';
+	return text;
+}
+
+static void test_launch_and_exit_status(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	const char *const argv[] = {"/bin/sh", "-c", "echo hello; id -u; exit 7", NULL};
+	struct cell_status saved;
+	struct error err = {0};
+	scoped_fd int console = -1;
+	char expected[64];
+
+	fixture_launch(fixture, argv, 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_int_equal(fixture->status.vmm_exit_code, 7);
+	assert_string_equal(fixture->status.vmm_failure, "");
+	assert_true(fixture->status.vmm_exited_ms >= fixture->status.vmm_started_ms);
+	assert_int_equal(cell_status_read(&fixture->cell, &saved, &err), 0);
+	assert_int_equal(saved.vmm, VMM_EXITED);
+	assert_int_equal(saved.vmm_exit_code, 7);
+	assert_int_equal(cell_log_open(&fixture->cell, NULL, false, &console, &err), 0);
+	snprintf(expected, sizeof(expected), "hello\n%d\n", FIXTURE_UID);
+	assert_string_equal(read_from(console), expected);
+}
+
+static void test_attached_descriptors_reach_the_vmm(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	const struct shim_slot slots[] = {{VMM_ATTACH_DISK_READ, 0}, {VMM_ATTACH_IMAGE, 9}};
+	static struct vmm_launch launch;
+	scoped_fd int console = -1;
+	struct error err = {0};
+	int pipes[2][2], fds[2];
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(pipe2(pipes[i], O_CLOEXEC), 0);
+		assert_int_equal(write(pipes[i][1], i == 0 ? "disk" : "image", 5), 5);
+		close(pipes[i][1]);
+		fds[i] = pipes[i][0];
+	}
+	assert_int_equal(shim_attach(fixture->channel_fd, slots, fds, 2, &err), 0);
+	close(fds[0]);
+	close(fds[1]);
+	launch = (struct vmm_launch){
+		.fd_count = 2, .fds = {{VMM_ATTACH_DISK_READ, 0, 3}, {VMM_ATTACH_IMAGE, 9, 4}}};
+	memcpy(launch.arguments, "/bin/sh\0-c\0cat <&3; cat <&4; ls /proc/self/fd | wc -l", 54);
+	launch.argument_bytes = 54;
+	launch.argument_count = 3;
+	assert_int_equal(shim_launch(fixture->channel_fd, &launch, &err), 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_int_equal(fixture->status.attached, shim_slot_bit(VMM_ATTACH_DISK_READ, 0) |
+							   shim_slot_bit(VMM_ATTACH_IMAGE, 9));
+	assert_int_equal(cell_log_open(&fixture->cell, NULL, false, &console, &err), 0);
+	// 0-4 and the directory that ls reads: nothing of the shim's leaked.
+	assert_memory_equal(read_from(console), "disk\0image6\n", 12);
+}
+
+// The netns driver: the shim stays root and makes namespaces; LINK is the task's network namespace.
+static int open_root_cell(void **state)
+{
+	static struct fixture fixture;
+
+	*state = NULL;
+	if (!fixture_possible())
+		return 0;
+	fixture_open(&fixture, "netns");
+	fixture.cell.uid = fixture.cell.gid = 0;
+	assert_int_equal(cell_directory_ensure(&fixture.cell, &(struct error){0}), 0);
+	fixture_write_manifest(&fixture);
+	fixture_start(&fixture);
+	*state = &fixture;
+	return 0;
+}
+
+static void test_namespaces(void **state)
+{
+	static const char script[] = "/bin/sh\0-c\0echo $$; readlink /proc/self/ns/net";
+	struct fixture *fixture = fixture_of(state);
+	const struct shim_slot slot = {VMM_ATTACH_LINK, 0};
+	scoped_fd int netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), console = -1;
+	static struct vmm_launch launch;
+	char link[64] = {0}, expected[128];
+	struct error err = {0};
+
+	launch = (struct vmm_launch){.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS |
+						   CLONE_NEWIPC,
+				     .enter_link = true,
+				     .argument_bytes = sizeof(script),
+				     .argument_count = 3};
+	memcpy(launch.arguments, script, sizeof(script));
+	assert_true(readlink("/proc/self/ns/net", link, sizeof(link) - 1) > 0);
+	assert_int_equal(shim_attach(fixture->channel_fd, &slot, &netns, 1, &err), 0);
+	assert_int_equal(shim_launch(fixture->channel_fd, &launch, &err), 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_int_equal(fixture->status.vmm_exit_code, 0);
+	assert_int_equal(cell_log_open(&fixture->cell, NULL, false, &console, &err), 0);
+	snprintf(expected, sizeof(expected), "1\n%s\n", link); // pid 1 of its own
+	assert_string_equal(read_from(console), expected);
+}
+
+static void test_missing_attachment(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	static struct vmm_launch launch;
+	struct error err = {0};
+
+	launch = (struct vmm_launch){.fd_count = 1, .fds = {{VMM_ATTACH_IMAGE, 3, 3}}};
+	memcpy(launch.arguments, "/bin/true", 10);
+	launch.argument_bytes = 10;
+	launch.argument_count = 1;
+	assert_int_equal(shim_launch(fixture->channel_fd, &launch, &err), 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_non_null(strstr(fixture->status.vmm_failure, "attachment 4.3 is missing"));
+}
+
+static void test_missing_program(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	const char *const argv[] = {"/nonexistent/vmm", NULL};
+
+	fixture_launch(fixture, argv, 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_non_null(strstr(fixture->status.vmm_failure, "/nonexistent/vmm"));
+	assert_int_equal(fixture->status.vmm_exit_code, 127);
+}
+
+static void test_kill(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	struct error err = {0};
+
+	fixture_launch(fixture, sleeper, 0);
+	fixture_wait(fixture, vmm_is_running);
+	assert_int_equal(shim_kill(fixture->channel_fd, &err), 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_int_equal(fixture->status.vmm_exit_code, 128 + SIGKILL);
+}
+
+static void test_kill_before_launch(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	const struct shim_slot slot = {VMM_ATTACH_KERNEL, 0};
+	scoped_fd int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	struct error err = {0};
+
+	assert_int_equal(shim_kill(fixture->channel_fd, &err), 0);
+	fixture_launch(fixture, sleeper, 0);
+	assert_int_equal(shim_attach(fixture->channel_fd, &slot, &null, 1, &err), 0);
+	do
+		fixture_wait(fixture, cell_is_anything);
+	while (fixture->status.attached == 0);
+	assert_int_equal(fixture->status.vmm, VMM_NOT_STARTED);
+}
+
+// A VMM that speaks QMP, played by a shell: it ends with 5 when its power button is pressed.
+static const char power_button_script[] =
+	"/bin/sh\0-c\0"
+	"echo '{\"QMP\": {}}' >&3; read greeting <&3; echo '{\"return\": {}}' >&3; read command "
+	"<&3; "
+	"case $command in *system_powerdown*) exit 5;; esac; exit 6";
+
+static void test_stop_presses_the_power_button(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	static struct vmm_launch launch;
+	struct error err = {0};
+
+	launch = (struct vmm_launch){.argument_bytes = sizeof(power_button_script),
+				     .argument_count = 3,
+				     .fd_count = 1,
+				     .fds = {{VMM_ATTACH_QMP, 0, 3}},
+				     .wants_qmp = true};
+	memcpy(launch.arguments, power_button_script, sizeof(power_button_script));
+	assert_int_equal(shim_launch(fixture->channel_fd, &launch, &err), 0);
+	fixture_wait(fixture, vmm_is_running);
+	assert_int_equal(shim_stop(fixture->channel_fd, &err), 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_int_equal(fixture->status.vmm_exit_code, 5);
+	assert_int_equal(fixture->status.stop_requested, 1);
+}
+
+static void test_second_launch_is_ignored(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	const char *const argv[] = {"/bin/sh", "-c", "exit 1", NULL};
+	struct error err = {0};
+
+	fixture_launch(fixture, sleeper, 0);
+	fixture_launch(fixture, argv, 0);
+	assert_int_equal(shim_kill(fixture->channel_fd, &err), 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_int_equal(fixture->status.vmm_exit_code, 128 + SIGKILL);
+	assert_int_equal(fixture->status.boots, 1);
+}
+
+// A guest that never speaks is started once more, then given up.
+static void test_hanging_boot(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+
+	fixture_launch(fixture, sleeper, 100);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_int_equal(fixture->status.boots, 2);
+	assert_non_null(strstr(fixture->status.vmm_failure, "did not speak within 100 ms"));
+}
+
+static void test_shim_is_confined(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	char path[64];
+	scoped_free char *status = NULL;
+	struct stat memory;
+	struct error err = {0};
+
+	fixture_launch(fixture, sleeper, 0);
+	fixture_wait(fixture, vmm_is_running);
+	snprintf(path, sizeof(path), "/proc/%d/status", fixture->shim.pid);
+	assert_int_equal(file_read(AT_FDCWD, path, 65536, &status, NULL, &err), 0);
+	assert_non_null(strstr(status, "Uid:\t71234\t71234\t71234\t71234"));
+	assert_non_null(strstr(status, "CapEff:\t0000000000000000"));
+	assert_non_null(strstr(status, "NoNewPrivs:\t1"));
+	snprintf(path, sizeof(path), "/proc/%d/mem", fixture->shim.pid);
+	assert_int_equal(stat(path, &memory), 0);
+	assert_int_equal(memory.st_uid, 0); // not dumpable: its /proc files are root's
+	print_message("%.*s\n", (int)strcspn(strstr(status, "VmRSS"), "\n"),
+		      strstr(status, "VmRSS"));
+}
+
+static void test_agent_reconnects(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	scoped(process_close) struct process adopted = PROCESS_NONE;
+	struct error err = {0};
+	int first = fixture->channel_fd;
+
+	fixture_launch(fixture, sleeper, 0);
+	fixture_wait(fixture, vmm_is_running);
+	close_fd(&first); // the agent died
+	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,
+				    &adopted, &fixture->channel_fd, &err),
+			 0);
+	assert_int_equal(adopted.pid, fixture->shim.pid);
+	fixture_wait(fixture, vmm_is_running);
+	assert_int_equal(shim_kill(fixture->channel_fd, &err), 0);
+	fixture_wait(fixture, vmm_has_exited);
+}
+
+static void test_newer_connection_replaces_older(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	scoped(process_close) struct process adopted = PROCESS_NONE;
+	scoped_fd int newer = -1;
+	struct cell_status status;
+	struct error err = {0};
+	struct pollfd polled = {.fd = fixture->channel_fd, .events = POLLIN};
+
+	fixture_wait(fixture, cell_is_anything);
+	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,
+				    &adopted, &newer, &err),
+			 0);
+	assert_int_equal(poll(&polled, 1, FIXTURE_WAIT_MS), 1);
+	assert_int_equal(cell_status_receive(fixture->channel_fd, &status, &err), 0);
+}
+
+static void test_adoption_doubts(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	scoped(process_close) struct process adopted = PROCESS_NONE;
+	struct error err = {0};
+	uint64_t start_time;
+	int fd = -1;
+
+	fixture_wait(fixture, cell_is_anything);
+	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time + 1,
+				    &adopted, &fd, &err),
+			 -ESRCH);
+	assert_int_equal(process_start_time(getpid(), &start_time), 0);
+	assert_int_equal(cell_adopt(&fixture->cell, getpid(), start_time, &adopted, &fd, &err),
+			 -ESRCH); // lives, but not in this cgroup
+	fixture_kill(fixture);
+	waitpid(fixture->shim.pid, NULL, 0);
+	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,
+				    &adopted, &fd, &err),
+			 -ESRCH);
+	assert_int_equal(fd, -1);
+}
+
+static void test_malformed_messages_are_refused(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	scoped(process_close) struct process adopted = PROCESS_NONE;
+	struct cell_status status;
+	struct error err = {0};
+	struct pollfd polled = {.fd = fixture->channel_fd, .events = POLLRDHUP};
+	int first = fixture->channel_fd;
+
+	fixture_wait(fixture, cell_is_anything);
+	assert_int_equal(send(first, "short", 5, MSG_NOSIGNAL), 5);
+	assert_int_equal(poll(&polled, 1, FIXTURE_WAIT_MS), 1);
+	assert_int_equal(cell_status_receive(first, &status, &err), 0);
+	close_fd(&first);
+	// The shim itself goes on.
+	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,
+				    &adopted, &fixture->channel_fd, &err),
+			 0);
+	fixture_wait(fixture, cell_is_anything);
+}
+
+static void test_slow_agent_gets_the_latest(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	const struct shim_slot slot = {VMM_ATTACH_KERNEL, 0};
+	scoped_fd int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	struct error err = {0};
+	struct pollfd writable = {.fd = fixture->channel_fd, .events = POLLOUT};
+	unsigned sent = 0;
+
+	// Far more changes than snapshots fit the socket; none is read meanwhile.
+	while (sent < 500) {
+		int result = shim_attach(fixture->channel_fd, &slot, &null, 1, &err);
+
+		if (result == -EAGAIN)
+			assert_int_equal(poll(&writable, 1, FIXTURE_WAIT_MS), 1);
+		else
+			sent += result == 0;
+	}
+	fixture_launch(fixture, sleeper, 0);
+	fixture_wait(fixture, vmm_is_running);
+	assert_true(fixture->status.revision >= 501);
+}
+
+static void test_exit_takes_the_vmm_along(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	struct cell_status saved;
+	struct error err = {0};
+	struct pollfd ended = {.fd = fixture->shim.pidfd, .events = POLLIN};
+	bool empty = false;
+
+	fixture_launch(fixture, sleeper, 0);
+	fixture_wait(fixture, vmm_is_running);
+	assert_int_equal(shim_exit(fixture->channel_fd, &err), 0);
+	assert_int_equal(poll(&ended, 1, FIXTURE_WAIT_MS), 1);
+	waitpid(fixture->shim.pid, NULL, 0);
+	while (!empty)
+		assert_int_equal(cgroup_is_empty(&fixture->tree, "t-1", &empty, &err), 0);
+	assert_int_equal(cell_status_read(&fixture->cell, &saved, &err), 0);
+	assert_int_equal(saved.vmm, VMM_RUNNING); // its last word
+}
+
+static void test_unreleased_shim_ends(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	struct cell_shim_options options = {.shim_path = PENSTOCK_SHIM, .log_max_mib = 1};
+	scoped(process_close) struct process shim = PROCESS_NONE;
+	struct error err = {0};
+	scoped_fd int channel = -1;
+	int status;
+
+	assert_int_equal(cell_shim_spawn(&fixture->cell, &options, &shim, &channel, &err), 0);
+	close_fd(&shim.gate_fd); // the agent dies before it has recorded it
+	assert_int_equal(waitpid(shim.pid, &status, 0), shim.pid);
+	assert_true(WIFEXITED(status));
+}
+
+// A shim that died is replaced: nothing that it said counts, its log is kept.
+static void test_second_shim_starts_fresh(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	struct cell_status saved;
+	struct error err = {0};
+
+	fixture_launch(fixture, sleeper, 0);
+	fixture_wait(fixture, vmm_is_running);
+	fixture_kill(fixture);
+	waitpid(fixture->shim.pid, NULL, 0);
+	close_fd(&fixture->channel_fd);
+	process_close(&fixture->shim);
+	assert_int_equal(cell_status_read(&fixture->cell, &saved, &err), 0);
+	fixture_start(fixture);
+	assert_int_equal(cell_status_read(&fixture->cell, &saved, &err), -ENOENT);
+	fixture_wait(fixture, cell_is_anything);
+	assert_int_equal(fixture->status.vmm, VMM_NOT_STARTED);
+}
+
+static void test_status_file_is_not_trusted(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	struct cell_status status;
+	struct error err = {0};
+	scoped_fd int cell_fd = -1;
+	int log = -1;
+
+	assert_int_equal(cell_directory_open(&fixture->cell, &cell_fd, &err), 0);
+	assert_int_equal(cell_status_read(&fixture->cell, &status, &err), -ENOENT);
+	assert_int_equal(symlinkat("/etc/passwd", cell_fd, "shim/status"), 0);
+	assert_int_equal(cell_status_read(&fixture->cell, &status, &err), -ELOOP);
+	unlinkat(cell_fd, "shim/status", 0);
+	assert_int_equal(mkfifoat(cell_fd, "shim/status", 0600), 0);
+	assert_int_equal(cell_status_read(&fixture->cell, &status, &err), -EPERM);
+	unlinkat(cell_fd, "shim/status", 0);
+	assert_int_equal(file_write_atomic(cell_fd, "shim/status", "short", 5, 0600, &err), 0);
+	assert_int_equal(cell_status_read(&fixture->cell, &status, &err), -EBADMSG);
+	assert_int_equal(linkat(cell_fd, "shim/status", cell_fd, "logs/web.log", 0), 0);
+	assert_int_equal(cell_log_open(&fixture->cell, "web", false, &log, &err), -EPERM);
+	assert_int_equal(cell_log_open(&fixture->cell, "../manifest", false, &log, &err), -EINVAL);
+}
+
+static void test_list_and_remains(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	scoped(arena_release) struct arena arena = {0};
+	struct cell_remains remains;
+	struct error err = {0};
+	const char **tasks;
+	size_t count;
+
+	assert_int_equal(
+		cell_list(&fixture->tree, fixture->state_directory, &arena, &tasks, &count, &err),
+		0);
+	assert_int_equal(count, 1);
+	assert_string_equal(tasks[0], "t-1");
+	assert_int_equal(cell_remains(&fixture->cell, &remains, &err), 0);
+	assert_true(remains.directory && remains.cgroup && remains.populated);
+	assert_int_equal(cell_directory_ensure(&fixture->cell, &err), 0);
+}
+
+#define CELL_TEST(test) cmocka_unit_test_setup_teardown(test, open_cell, close_cell)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CELL_TEST(test_launch_and_exit_status),
+		CELL_TEST(test_attached_descriptors_reach_the_vmm),
+		CELL_TEST(test_missing_attachment),
+		CELL_TEST(test_missing_program),
+		CELL_TEST(test_kill),
+		CELL_TEST(test_kill_before_launch),
+		CELL_TEST(test_stop_presses_the_power_button),
+		CELL_TEST(test_second_launch_is_ignored),
+		CELL_TEST(test_hanging_boot),
+		CELL_TEST(test_shim_is_confined),
+		CELL_TEST(test_agent_reconnects),
+		CELL_TEST(test_newer_connection_replaces_older),
+		CELL_TEST(test_adoption_doubts),
+		CELL_TEST(test_malformed_messages_are_refused),
+		CELL_TEST(test_slow_agent_gets_the_latest),
+		CELL_TEST(test_exit_takes_the_vmm_along),
+		CELL_TEST(test_unreleased_shim_ends),
+		CELL_TEST(test_second_shim_starts_fresh),
+		CELL_TEST(test_status_file_is_not_trusted),
+		CELL_TEST(test_list_and_remains),
+		cmocka_unit_test_setup_teardown(test_namespaces, open_root_cell, close_cell),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

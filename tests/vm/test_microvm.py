@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real microVMs: QEMU's microvm machine under TCG, Debian's kernel, penstock-init."""
+
+import pytest
+
+from harness import documents
+from harness.client import container, is_stopped
+from harness.documents import IDLE, shell, task, tcp
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def host(make_host):
+    return make_host(driver="qemu", accel="tcg")
+
+
+def run_script(host, script, **fields):
+    """Runs a task of one container to its end; its log."""
+    host.client.put("/v1/tasks/t", task(shell("main", script, **fields.pop("container", {})), **fields)).expect(201)
+    stopped = host.client.wait_task("t", is_stopped, timeout=90)["status"]
+    return stopped, host.client.log("t")
+
+
+def test_boots_runs_and_stops(host, network):
+    running = network.run_task("t", task(shell("main", IDLE, stopTimeout=20)), timeout=90)["status"]
+    assert container(running, "main")["lastStatus"] == "RUNNING"
+    network.wait_log("t", "up")  # before that it does not listen to SIGTERM
+    stopped = network.stop_task("t", timeout=60)["status"]
+    assert stopped["stopCode"] == "UserInitiated" and container(stopped, "main")["exitCode"] == 0
+    assert host.task_pids("t") == []
+
+
+def test_the_machine_inside(host, network):
+    stopped, log = run_script(
+        host, "uname -r; nproc; grep -w vda /proc/partitions; ip -4 addr show eth0; cat /etc/resolv.conf; exit 4"
+    )
+    assert container(stopped, "main")["exitCode"] == 4
+    assert "cloud-amd64" in log
+    assert str(20 << 20) in log, "a disk of exactly 20 GiB"
+    assert stopped["network"]["privateIpv4Address"] in log
+
+
+def test_a_larger_disk_is_larger(host, network):
+    document = {"ephemeralStorage": {"sizeInGiB": 30}}
+    assert str(30 << 20) in run_script(host, "cat /proc/partitions", **document)[1]
+
+
+def test_the_vmm_is_unprivileged(host, network):
+    network.run_task("t", task(), timeout=90)
+    vmm = [pid for pid in host.task_pids("t") if "qemu" in open(f"/proc/{pid}/comm", encoding="ascii").read()]
+    assert len(vmm) == 1
+    with open(f"/proc/{vmm[0]}/status", encoding="ascii") as file:
+        status = {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+    assert set(status["Uid"].split()) & {"0"} == set() and status["CapEff"] == "0" * 16
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    network.stop_task("t")
+
+
+def test_adoption_of_a_microvm(host, network):
+    before = network.run_task("t", task(shell("main", IDLE), shell("side", "sleep 5; exit 7", essential=False)),
+                              timeout=90)["status"]
+    host.restart()
+    found = network.wait_task("t", lambda status: container(status, "side")["lastStatus"] == "STOPPED")["status"]
+    assert found["startedAt"] == before["startedAt"] and container(found, "side")["exitCode"] == 7
+    network.stop_task("t")
+
+
+def test_a_killed_vmm_ends_its_task(host, network):
+    network.run_task("t", task(), timeout=90)
+    host.kill_in_task("t", "KILL", "qemu-system")
+    assert network.wait_task("t", is_stopped)["status"]["stoppedReason"]
+
+
+@pytest.fixture
+def files(host, ganesha):
+    """The VPC with an NFS server attached and registered as fs-1."""
+    objects = documents.network(tcp(80, "10.0.0.0/16"))
+    objects["/v1/vpcs/net"]["attachments"] = [{"interface": "att-files", "address": "192.168.80.1/24"}]
+    objects["/v1/file-systems/fs-1"] = {
+        "mountTargets": [{"ip": "192.168.80.2", "port": 2049}],
+        "exportPath": "/fs-1",
+    }
+    host.client.apply(objects)
+    return ganesha
+
+
+def shared(**fields):
+    efs = {"fileSystemId": "fs-1", "rootDirectory": fields.pop("rootDirectory", "/")}
+    return {
+        "volumes": [{"name": "shared", "efsVolumeConfiguration": efs}],
+        "container": {"mountPoints": [{"sourceVolume": "shared", "containerPath": "/shared", **fields}]},
+    }
+
+
+def test_nfs_is_shared_with_the_server(host, files):
+    (files.exported / "from-server").write_text("hello\n")
+    _, log = run_script(host, "cat /shared/from-server; echo done >/shared/from-task; grep nfs /proc/mounts", **shared())
+    assert "hello" in log and "vers=4.1" in log
+    assert (files.exported / "from-task").read_text() == "done\n"
+
+
+def test_nfs_read_only_and_root_directory(host, files):
+    (files.exported / "app").mkdir()
+    (files.exported / "app/file").write_text("inside\n")
+    _, log = run_script(host, "cat /shared/file; echo x >/shared/new || echo refused",
+                        **shared(rootDirectory="/app", readOnly=True))
+    assert "inside" in log and "refused" in log
+
+
+def test_a_missing_export_fails_the_task(host, files):
+    stopped, _ = run_script(host, "true", **shared(rootDirectory="/nowhere"))
+    assert stopped["stopCode"] == "TaskFailedToStart"
+    assert stopped["stoppedReason"].startswith("ResourceInitializationError")
+
+
+def test_nfs_obeys_the_groups(host, files):
+    host.client.put("/v1/security-groups/web", documents.group(egress=[tcp(80, "10.0.0.0/16")])).expect(200)
+    stopped, _ = run_script(host, "true", **shared())
+    assert stopped["stoppedReason"].startswith("ResourceInitializationError")
