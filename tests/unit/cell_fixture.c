@@ -19,11 +19,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/base/clock.h"
 #include "agent/base/file.h"
 #include "agent/base/scope.h"
+
+const char *const fixture_sleeper[] = {"/bin/sleep", "1000", NULL};
 
 #define ok(expression) fixture_check((expression), &err, #expression)
 
@@ -85,9 +88,9 @@ void fixture_open(struct fixture *fixture, const char *name)
 	ok(cell_directory_ensure(&fixture->cell, &err));
 }
 
-static void wait_readable(int fd)
+void fixture_wait_fd(int fd, short events)
 {
-	struct pollfd polled = {.fd = fd, .events = POLLIN};
+	struct pollfd polled = {.fd = fd, .events = events};
 
 	if (poll(&polled, 1, FIXTURE_WAIT_MS) != 1)
 		fail_msg("nothing happened within %d ms", FIXTURE_WAIT_MS);
@@ -106,7 +109,7 @@ void fixture_kill(struct fixture *fixture)
 		ok(cgroup_is_empty(&fixture->tree, fixture->cell.task, &empty, &err));
 		if (empty)
 			return;
-		wait_readable(watch);
+		fixture_wait_fd(watch, POLLIN);
 		cgroup_watch_drain(watch);
 	}
 }
@@ -135,6 +138,32 @@ void fixture_start(struct fixture *fixture)
 	ok(cell_shim_spawn(&fixture->cell, &options, &fixture->shim, &fixture->channel_fd, &err));
 	ok(process_release(&fixture->shim, &err));
 	ok(process_wait_exec(&fixture->shim, &err));
+}
+
+int fixture_setup(void **state)
+{
+	static struct fixture fixture;
+
+	*state = NULL;
+	if (!fixture_possible())
+		return 0;
+	fixture_open(&fixture, "shim");
+	fixture_write_manifest(&fixture);
+	fixture_start(&fixture);
+	*state = &fixture;
+	return 0;
+}
+
+int fixture_teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	if (!fixture)
+		return 0;
+	fixture_kill(fixture);
+	waitpid(fixture->shim.pid, NULL, 0);
+	fixture_close(fixture);
+	return 0;
 }
 
 void fixture_write_manifest(struct fixture *fixture)
@@ -196,6 +225,7 @@ void fixture_launch(struct fixture *fixture, const char *const *argv, uint32_t b
 		launch.argument_bytes += (uint32_t)length;
 		launch.argument_count++;
 	}
+	fixture_wait_fd(fixture->channel_fd, POLLOUT);
 	ok(shim_launch(fixture->channel_fd, &launch, &err));
 }
 
@@ -214,7 +244,7 @@ void fixture_wait(struct fixture *fixture, fixture_condition condition)
 			continue;
 		assert_int_equal(result, -EAGAIN);
 		error_clear(&err);
-		wait_readable(fixture->channel_fd);
+		fixture_wait_fd(fixture->channel_fd, POLLIN);
 	}
 }
 

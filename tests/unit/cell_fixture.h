@@ -34,11 +34,19 @@ void fixture_close(
 // Spawns and releases the shim (uid 0 is allowed).
 void fixture_start(struct fixture *fixture);
 
+// Setup and teardown of one test: a cell with a manifest and a running shim.
+int fixture_setup(void **state);
+int fixture_teardown(void **state);
+#define CELL_TEST(test) cmocka_unit_test_setup_teardown(test, fixture_setup, fixture_teardown)
+
 // A manifest with containers "web" and "sidecar", metadata, and a listener on 127.0.0.1.
 void fixture_write_manifest(struct fixture *fixture);
 void fixture_attach_listener(struct fixture *fixture);
 
-// argv NULL-terminated; `boot_timeout_ms` 0: none.
+// A VMM that does nothing for long.
+extern const char *const fixture_sleeper[];
+
+// argv NULL-terminated; `boot_timeout_ms` 0: none. Waits until the socket has room.
 void fixture_launch(struct fixture *fixture, const char *const *argv, uint32_t boot_timeout_ms);
 
 typedef bool (*fixture_condition)(const struct cell_status *status);
@@ -48,6 +56,9 @@ void fixture_wait(struct fixture *fixture, fixture_condition condition);
 bool cell_is_anything(const struct cell_status *status);
 bool vmm_is_running(const struct cell_status *status);
 bool vmm_has_exited(const struct cell_status *status);
+
+// Polls for `events`; fails the test after FIXTURE_WAIT_MS.
+void fixture_wait_fd(int fd, short events);
 
 // Kills the cgroup and waits until it is empty.
 void fixture_kill(struct fixture *fixture);

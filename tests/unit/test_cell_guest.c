@@ -8,11 +8,9 @@
 #include <cmocka.h>
 
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/base/buffer.h"
@@ -65,34 +63,15 @@ static void take_session(const struct fixture *fixture)
 	memcpy(token, answer_body(), sizeof(token));
 }
 
-static int open_cell(void **state)
+static int open_guest_cell(void **state)
 {
-	static const char *const sleeper[] = {"/bin/sleep", "1000", NULL};
-	static struct fixture fixture;
-
-	*state = NULL;
-	if (!fixture_possible())
-		return 0;
 	strcpy(token, "none");
-	fixture_open(&fixture, "guest");
-	fixture_write_manifest(&fixture);
-	fixture_start(&fixture);
-	fixture_attach_listener(&fixture);
-	fixture_launch(&fixture, sleeper, 0);
-	fixture_wait(&fixture, vmm_is_running);
-	*state = &fixture;
-	return 0;
-}
-
-static int close_cell(void **state)
-{
-	struct fixture *fixture = *state;
-
-	if (!fixture)
-		return 0;
-	fixture_kill(fixture);
-	waitpid(fixture->shim.pid, NULL, 0);
-	fixture_close(fixture);
+	fixture_setup(state);
+	if (*state) {
+		fixture_attach_listener(*state);
+		fixture_launch(*state, fixture_sleeper, 0);
+		fixture_wait(*state, vmm_is_running);
+	}
 	return 0;
 }
 
@@ -339,7 +318,7 @@ static void test_slow_request_is_cut(void **state)
 	assert_in_range(clock_monotonic_us() - begin_us, 9000000, 13000000);
 }
 
-#define GUEST_TEST(test) cmocka_unit_test_setup_teardown(test, open_cell, close_cell)
+#define GUEST_TEST(test) cmocka_unit_test_setup_teardown(test, open_guest_cell, fixture_teardown)
 
 int main(void)
 {

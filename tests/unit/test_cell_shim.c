@@ -23,34 +23,6 @@
 #include "agent/base/scope.h"
 #include "cell_fixture.h"
 
-static const char *const sleeper[] = {"/bin/sleep", "1000", NULL};
-
-static int open_cell(void **state)
-{
-	static struct fixture fixture;
-
-	*state = NULL;
-	if (!fixture_possible())
-		return 0;
-	fixture_open(&fixture, "shim");
-	fixture_write_manifest(&fixture);
-	fixture_start(&fixture);
-	*state = &fixture;
-	return 0;
-}
-
-static int close_cell(void **state)
-{
-	struct fixture *fixture = *state;
-
-	if (!fixture)
-		return 0;
-	fixture_kill(fixture);
-	waitpid(fixture->shim.pid, NULL, 0);
-	fixture_close(fixture);
-	return 0;
-}
-
 static char *read_from(int fd)
 {
 	static char text[65536];
@@ -188,7 +160,7 @@ static void test_kill(void **state)
 	struct fixture *fixture = fixture_of(state);
 	struct error err = {0};
 
-	fixture_launch(fixture, sleeper, 0);
+	fixture_launch(fixture, fixture_sleeper, 0);
 	fixture_wait(fixture, vmm_is_running);
 	assert_int_equal(shim_kill(fixture->channel_fd, &err), 0);
 	fixture_wait(fixture, vmm_has_exited);
@@ -203,7 +175,7 @@ static void test_kill_before_launch(void **state)
 	struct error err = {0};
 
 	assert_int_equal(shim_kill(fixture->channel_fd, &err), 0);
-	fixture_launch(fixture, sleeper, 0);
+	fixture_launch(fixture, fixture_sleeper, 0);
 	assert_int_equal(shim_attach(fixture->channel_fd, &slot, &null, 1, &err), 0);
 	do
 		fixture_wait(fixture, cell_is_anything);
@@ -244,7 +216,7 @@ static void test_second_launch_is_ignored(void **state)
 	const char *const argv[] = {"/bin/sh", "-c", "exit 1", NULL};
 	struct error err = {0};
 
-	fixture_launch(fixture, sleeper, 0);
+	fixture_launch(fixture, fixture_sleeper, 0);
 	fixture_launch(fixture, argv, 0);
 	assert_int_equal(shim_kill(fixture->channel_fd, &err), 0);
 	fixture_wait(fixture, vmm_has_exited);
@@ -257,7 +229,7 @@ static void test_hanging_boot(void **state)
 {
 	struct fixture *fixture = fixture_of(state);
 
-	fixture_launch(fixture, sleeper, 100);
+	fixture_launch(fixture, fixture_sleeper, 100);
 	fixture_wait(fixture, vmm_has_exited);
 	assert_int_equal(fixture->status.boots, 2);
 	assert_non_null(strstr(fixture->status.vmm_failure, "did not speak within 100 ms"));
@@ -271,7 +243,7 @@ static void test_shim_is_confined(void **state)
 	struct stat memory;
 	struct error err = {0};
 
-	fixture_launch(fixture, sleeper, 0);
+	fixture_launch(fixture, fixture_sleeper, 0);
 	fixture_wait(fixture, vmm_is_running);
 	snprintf(path, sizeof(path), "/proc/%d/status", fixture->shim.pid);
 	assert_int_equal(file_read(AT_FDCWD, path, 65536, &status, NULL, &err), 0);
@@ -285,109 +257,6 @@ static void test_shim_is_confined(void **state)
 		      strstr(status, "VmRSS"));
 }
 
-static void test_agent_reconnects(void **state)
-{
-	struct fixture *fixture = fixture_of(state);
-	scoped(process_close) struct process adopted = PROCESS_NONE;
-	struct error err = {0};
-	int first = fixture->channel_fd;
-
-	fixture_launch(fixture, sleeper, 0);
-	fixture_wait(fixture, vmm_is_running);
-	close_fd(&first); // the agent died
-	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,
-				    &adopted, &fixture->channel_fd, &err),
-			 0);
-	assert_int_equal(adopted.pid, fixture->shim.pid);
-	fixture_wait(fixture, vmm_is_running);
-	assert_int_equal(shim_kill(fixture->channel_fd, &err), 0);
-	fixture_wait(fixture, vmm_has_exited);
-}
-
-static void test_newer_connection_replaces_older(void **state)
-{
-	struct fixture *fixture = fixture_of(state);
-	scoped(process_close) struct process adopted = PROCESS_NONE;
-	scoped_fd int newer = -1;
-	struct cell_status status;
-	struct error err = {0};
-	struct pollfd polled = {.fd = fixture->channel_fd, .events = POLLIN};
-
-	fixture_wait(fixture, cell_is_anything);
-	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,
-				    &adopted, &newer, &err),
-			 0);
-	assert_int_equal(poll(&polled, 1, FIXTURE_WAIT_MS), 1);
-	assert_int_equal(cell_status_receive(fixture->channel_fd, &status, &err), 0);
-}
-
-static void test_adoption_doubts(void **state)
-{
-	struct fixture *fixture = fixture_of(state);
-	scoped(process_close) struct process adopted = PROCESS_NONE;
-	struct error err = {0};
-	uint64_t start_time;
-	int fd = -1;
-
-	fixture_wait(fixture, cell_is_anything);
-	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time + 1,
-				    &adopted, &fd, &err),
-			 -ESRCH);
-	assert_int_equal(process_start_time(getpid(), &start_time), 0);
-	assert_int_equal(cell_adopt(&fixture->cell, getpid(), start_time, &adopted, &fd, &err),
-			 -ESRCH); // lives, but not in this cgroup
-	fixture_kill(fixture);
-	waitpid(fixture->shim.pid, NULL, 0);
-	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,
-				    &adopted, &fd, &err),
-			 -ESRCH);
-	assert_int_equal(fd, -1);
-}
-
-static void test_malformed_messages_are_refused(void **state)
-{
-	struct fixture *fixture = fixture_of(state);
-	scoped(process_close) struct process adopted = PROCESS_NONE;
-	struct cell_status status;
-	struct error err = {0};
-	struct pollfd polled = {.fd = fixture->channel_fd, .events = POLLRDHUP};
-	int first = fixture->channel_fd;
-
-	fixture_wait(fixture, cell_is_anything);
-	assert_int_equal(send(first, "short", 5, MSG_NOSIGNAL), 5);
-	assert_int_equal(poll(&polled, 1, FIXTURE_WAIT_MS), 1);
-	assert_int_equal(cell_status_receive(first, &status, &err), 0);
-	close_fd(&first);
-	// The shim itself goes on.
-	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,
-				    &adopted, &fixture->channel_fd, &err),
-			 0);
-	fixture_wait(fixture, cell_is_anything);
-}
-
-static void test_slow_agent_gets_the_latest(void **state)
-{
-	struct fixture *fixture = fixture_of(state);
-	const struct shim_slot slot = {VMM_ATTACH_KERNEL, 0};
-	scoped_fd int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	struct error err = {0};
-	struct pollfd writable = {.fd = fixture->channel_fd, .events = POLLOUT};
-	unsigned sent = 0;
-
-	// Far more changes than snapshots fit the socket; none is read meanwhile.
-	while (sent < 500) {
-		int result = shim_attach(fixture->channel_fd, &slot, &null, 1, &err);
-
-		if (result == -EAGAIN)
-			assert_int_equal(poll(&writable, 1, FIXTURE_WAIT_MS), 1);
-		else
-			sent += result == 0;
-	}
-	fixture_launch(fixture, sleeper, 0);
-	fixture_wait(fixture, vmm_is_running);
-	assert_true(fixture->status.revision >= 501);
-}
-
 static void test_exit_takes_the_vmm_along(void **state)
 {
 	struct fixture *fixture = fixture_of(state);
@@ -396,7 +265,7 @@ static void test_exit_takes_the_vmm_along(void **state)
 	struct pollfd ended = {.fd = fixture->shim.pidfd, .events = POLLIN};
 	bool empty = false;
 
-	fixture_launch(fixture, sleeper, 0);
+	fixture_launch(fixture, fixture_sleeper, 0);
 	fixture_wait(fixture, vmm_is_running);
 	assert_int_equal(shim_exit(fixture->channel_fd, &err), 0);
 	assert_int_equal(poll(&ended, 1, FIXTURE_WAIT_MS), 1);
@@ -429,7 +298,7 @@ static void test_second_shim_starts_fresh(void **state)
 	struct cell_status saved;
 	struct error err = {0};
 
-	fixture_launch(fixture, sleeper, 0);
+	fixture_launch(fixture, fixture_sleeper, 0);
 	fixture_wait(fixture, vmm_is_running);
 	fixture_kill(fixture);
 	waitpid(fixture->shim.pid, NULL, 0);
@@ -484,8 +353,6 @@ static void test_list_and_remains(void **state)
 	assert_int_equal(cell_directory_ensure(&fixture->cell, &err), 0);
 }
 
-#define CELL_TEST(test) cmocka_unit_test_setup_teardown(test, open_cell, close_cell)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -499,17 +366,12 @@ int main(void)
 		CELL_TEST(test_second_launch_is_ignored),
 		CELL_TEST(test_hanging_boot),
 		CELL_TEST(test_shim_is_confined),
-		CELL_TEST(test_agent_reconnects),
-		CELL_TEST(test_newer_connection_replaces_older),
-		CELL_TEST(test_adoption_doubts),
-		CELL_TEST(test_malformed_messages_are_refused),
-		CELL_TEST(test_slow_agent_gets_the_latest),
 		CELL_TEST(test_exit_takes_the_vmm_along),
 		CELL_TEST(test_unreleased_shim_ends),
 		CELL_TEST(test_second_shim_starts_fresh),
 		CELL_TEST(test_status_file_is_not_trusted),
 		CELL_TEST(test_list_and_remains),
-		cmocka_unit_test_setup_teardown(test_namespaces, open_root_cell, close_cell),
+		cmocka_unit_test_setup_teardown(test_namespaces, open_root_cell, fixture_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
