@@ -4,6 +4,9 @@
 # and after: snapshot.sh MARK..., where a mark is the run's directory or install name.
 set -euo pipefail
 
+# find, for which what is not there (yet, or any more) is no failure.
+present() { find "$@" 2>/dev/null || true; }
+
 network() {
 	ip -o link show | awk '{ sub(/@.*/, "", $2); sub(/:$/, "", $2); print "link", $2 }'
 	ip -o address show | awk '{ print "address", $2, $4 }'
@@ -32,9 +35,9 @@ processes() {
 
 network | sort
 awk '{ for (i = 7; $i != "-"; i++); print "mount", $5, $(i + 1) }' /proc/self/mountinfo | sort
-find /run/netns -mindepth 1 2>/dev/null | sed 's/^/netns /' | sort
+present /run/netns -mindepth 1 | sed 's/^/netns /' | sort
 for mark in "$@"; do
-	find /sys/fs/cgroup -type d -name "*$mark*" 2>/dev/null | sed 's/^/cgroup /' | sort
+	present /sys/fs/cgroup -type d -name "*$mark*" | sed 's/^/cgroup /' | sort
 	losetup --noheadings --list --output NAME,BACK-FILE | grep -F -- "$mark" | sed 's/^/loop /' || true
 done
 processes "$@" | sort
