@@ -170,12 +170,15 @@ static void set_enum(struct parse *parse, const struct place *place, const struc
 	parse_fault(parse, place, "must be one of: %s", buffer_text(&words));
 }
 
-// "2026-01-31T09:08:07.654Z", as clock_format_rfc3339() writes it.
+// "2026-01-31T09:08:07.654Z", as clock_format_rfc3339() writes it: from 1970 on, four digits of
+// year.
 static bool time_from_text(const char *text, int64_t *ret_ms)
 {
+	const time_t year_10000 = 253402300800;
 	struct tm utc = {0};
 	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
 	uint32_t ms = 0;
+	time_t seconds;
 
 	if (!rest || strlen(rest) != 5 || rest[0] != '.' || rest[4] != 'Z')
 		return false;
@@ -184,8 +187,9 @@ static bool time_from_text(const char *text, int64_t *ret_ms)
 			return false;
 		ms = ms * 10 + (uint32_t)(rest[i] - '0');
 	}
-	*ret_ms = (int64_t)timegm(&utc) * 1000 + ms;
-	return true;
+	seconds = timegm(&utc);
+	*ret_ms = (int64_t)seconds * 1000 + ms;
+	return seconds >= 0 && seconds < year_10000;
 }
 
 static void set_time(struct parse *parse, const struct place *place, const struct field *field,

@@ -144,6 +144,10 @@ static void test_bad_status(void **state)
 		"\"HEALTHY\"}",
 		"{\"lastStatus\":\"RUNNING\",\"desiredStatus\":\"RUNNING\",\"healthStatus\":"
 		"\"HEALTHY\",\"createdAt\":\"yesterday\"}",
+		"{\"lastStatus\":\"RUNNING\",\"desiredStatus\":\"RUNNING\",\"healthStatus\":"
+		"\"HEALTHY\",\"createdAt\":\"1969-12-31T23:59:59.999Z\"}",
+		"{\"lastStatus\":\"RUNNING\",\"desiredStatus\":\"RUNNING\",\"healthStatus\":"
+		"\"HEALTHY\",\"createdAt\":\"9999-12-31T23:59:60.000Z\"}",
 	};
 	scoped(arena_release) struct arena arena = {0};
 	struct task_status status;
