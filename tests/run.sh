@@ -9,6 +9,7 @@ cd "$PENSTOCK_ROOT"
 SECTIONS=(layers format shell lint unit sanitize netns api lifecycle vm fault valgrind fuzz bench demo)
 LOGS=$PENSTOCK_CACHE/logs
 FUZZ_SECONDS=${FUZZ_SECONDS:-20}
+FUZZ_SEED=${FUZZ_SEED:-1} # the same inputs in every run; 0 explores anew
 passed=0 failed=0 skipped=0
 notes=()
 
@@ -113,7 +114,7 @@ fuzz_one() { # fuzz_one PROGRAM: from its corpus, on a copy, crashes kept beside
 	corpora=("$work")
 	mkdir -p "$work"
 	[[ ! -d tests/fuzz/corpus/${name#fuzz_} ]] || corpora+=("tests/fuzz/corpus/${name#fuzz_}")
-	"$1" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+	"$1" -seed="$FUZZ_SEED" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 		-artifact_prefix="$LOGS/$name-" "${corpora[@]}"
 }
 section_fuzz() {
