@@ -138,11 +138,12 @@ class Client:
 
 
 def eventually(condition, timeout=30):
-    """Asks until condition() is true: for what has no watch (a target's health, the kernel)."""
+    """Asks until condition() is true, and returns it: for what has no watch (a target's health, the kernel)."""
     deadline = time.monotonic() + timeout * SLOWER
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, f"{condition.__name__} did not come true in {timeout} s"
         time.sleep(0.05)
+    return found
 
 
 def is_running(status):
