@@ -22,7 +22,7 @@
 #include "agent/base/file.h"
 #include "agent/base/scope.h"
 
-enum { READ_DEADLINE_MS = 10000, CONNECT_ATTEMPTS = 1000 };
+enum { READ_DEADLINE_MS = 60000, CONNECT_ATTEMPTS = 6000 };
 
 static int try_connect(const struct api_test *test)
 {
@@ -52,7 +52,7 @@ void api_test_start(struct api_test *test, struct api_fake_options options)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		exit(api_fake_serve(&options)); // not _exit: the leak checker looks too
 	}
-	// The child is the only one to know when it listens: look until then, 10 s at most.
+	// The child is the only one to know when it listens: look until then, a minute at most.
 	for (int i = 0; i < CONNECT_ATTEMPTS && fd < 0; i++) {
 		fd = try_connect(test);
 		if (fd < 0)

@@ -27,7 +27,7 @@ void api_test_stop(struct api_test *test);
 int api_test_connect(const struct api_test *test); // fails the test, never returns -1
 void api_test_send(int fd, const char *text);
 // All that comes until the peer closes or `until` was seen (NULL: only then); "" on a cut
-// connection. The test fails after 10 s.
+// connection. The test fails after a minute without a byte.
 char *api_test_read(int fd, const char *until);
 
 // One request on a connection of its own; headers are "Name: value\r\n" lines or "".

@@ -349,9 +349,12 @@ int api_fake_serve(const struct api_fake_options *options)
 	};
 	struct event *terminate = evsignal_new(fake.base, SIGTERM, on_signal, &fake);
 	struct error err = {0};
-	int result = fake_open(&fake, &backend, &err);
+	int result;
 
+	// What libevent restores in the end: a SIGTERM on the way out changes nothing.
+	signal(SIGTERM, SIG_IGN);
 	event_add(terminate, NULL);
+	result = fake_open(&fake, &backend, &err);
 	if (result < 0)
 		fprintf(stderr, "fake: %s\n", err.message);
 	while (result == 0 && !fake.stop)

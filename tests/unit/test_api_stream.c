@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The API over its socket, with a fake backend: watching, logs, and peers that misbehave.
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -20,9 +21,12 @@
 enum {
 	CONNECTIONS_MAX = 12,
 	DEADLINE_MS = 2000,
+	PATIENCE_MS = 60000, // bounds a hang, no more
 	FOLLOW_BUFFER = 16 * 1024,
 	FOLLOW_LAG = 50,
 	EVENT_LIMIT = 400,
+	CHURN_RULES = 60,
+	CHURN_BYTES = 12000, // of such a group's events, at least
 };
 
 #define VPC "{\"cidrBlock\":\"10.0.0.0/16\"}"
@@ -49,13 +53,14 @@ static void start_with_deadline(void **state, unsigned deadline_ms)
 
 static int start(void **state)
 {
-	start_with_deadline(state, DEADLINE_MS);
+	start_with_deadline(state, PATIENCE_MS);
 	return 0;
 }
 
-static int start_patient(void **state)
+// Only for tests about the deadline: whoever is slow meets it by chance.
+static int start_impatient(void **state)
 {
-	start_with_deadline(state, 60000);
+	start_with_deadline(state, DEADLINE_MS);
 	return 0;
 }
 
@@ -145,38 +150,53 @@ static void test_follower_may_be_silent_beyond_the_deadline(void **state)
 	expect_text(fd, "\"id\":\"one\"");
 }
 
-// Alternates one VPC between two contents, `count` times.
+// A large group, changed `count` times.
 static void churn(const struct api_test *test, int count)
 {
-	scoped_fd int fd = api_test_connect(test);
-
+	assert_int_equal(api_test_put(test, "/v1/vpcs/main", VPC, NULL), 201);
 	for (int i = 0; i < count; i++) {
-		scoped(buffer_release) struct buffer body = {0}, request = {0};
-		scoped_free char *answer = NULL;
+		scoped(buffer_release) struct buffer body = {0};
+		int status;
 
-		buffer_addf(&body, "{\"cidrBlock\":\"10.0.0.0/16\",\"dnsServers\":[\"10.0.0.%d\"]}",
-			    i % 200 + 1);
-		buffer_addf(&request,
-			    "PUT /v1/vpcs/churned HTTP/1.1\r\nHost: x\r\nContent-Length: "
-			    "%zu\r\n\r\n%s",
-			    body.length, buffer_text(&body));
-		api_test_send(fd, buffer_text(&request));
-		answer = api_test_read(fd, "\"attachments\":[]}");
-		assert_non_null(strstr(answer, "HTTP/1.1 20"));
+		buffer_addf(&body, "{\"vpcId\":\"main\",\"description\":\"%d\",\"ipPermissions\":[",
+			    i);
+		for (int rule = 0; rule < CHURN_RULES; rule++)
+			buffer_addf(&body,
+				    "%s{\"ipProtocol\":\"-1\",\"ipRanges\":[{\"cidrIp\":"
+				    "\"10.%d.0.0/16\",\"description\":\"%0200d\"}]}",
+				    rule ? "," : "", rule, rule);
+		buffer_adds(&body, "]}");
+		status =
+			api_test_put(test, "/v1/security-groups/churned", buffer_text(&body), NULL);
+		assert_in_range(status, 200, 201);
 	}
+}
+
+// So many changes that a follower who reads none of them falls behind: more than its socket,
+// the agent's buffer and the lag take, however large this machine makes a socket.
+static int changes_to_overflow(int fd)
+{
+	int send_bytes;
+	socklen_t size = sizeof(send_bytes);
+
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, &size), 0);
+	return 2 * FOLLOW_LAG + 2 * (send_bytes + FOLLOW_BUFFER) / CHURN_BYTES;
 }
 
 static void test_slow_follower_is_cut_off(void **state)
 {
 	const struct api_test *test = *state;
 	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
+	int count = changes_to_overflow(fd);
 	scoped_free char *text = NULL;
+	char last[32];
 
-	churn(test, 3000); // some 900 KiB of events: more than buffers and lag take
+	churn(test, count);
+	snprintf(last, sizeof(last), "\"revision\":%d,", 1 + count);
 	text = api_test_read(fd, "{\"type\":\"OVERFLOW\",\"revision\":");
 	assert_non_null(strstr(text, "\"revision\":1,"));
 	assert_non_null(strstr(text, "{\"type\":\"OVERFLOW\",\"revision\":"));
-	assert_null(strstr(text, "\"revision\":3000,"));
+	assert_null(strstr(text, last));
 }
 
 static void test_follower_that_never_reads_is_dropped(void **state)
@@ -185,8 +205,8 @@ static void test_follower_that_never_reads_is_dropped(void **state)
 	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
 	struct pollfd gone = {.fd = fd, .events = POLLRDHUP};
 
-	churn(test, 3000);
-	assert_int_equal(poll(&gone, 1, 3 * DEADLINE_MS), 1);
+	churn(test, changes_to_overflow(fd));
+	assert_int_equal(poll(&gone, 1, PATIENCE_MS), 1);
 	assert_true(gone.revents & (POLLRDHUP | POLLHUP));
 }
 
@@ -195,7 +215,7 @@ static void test_compacted_revisions_are_gone(void **state)
 	const struct api_test *test = *state;
 	scoped_free char *body = NULL;
 
-	churn(test, EVENT_LIMIT + 20);
+	churn(test, EVENT_LIMIT + 19); // and its VPC
 	assert_int_equal(api_test_get(test, "/v1/events?since=1", &body), 410);
 	assert_non_null(strstr(body, "\"Compacted\""));
 	assert_int_equal(api_test_get(test, "/v1/events?since=20", NULL), 200);
@@ -274,7 +294,7 @@ static void test_logs_are_read(void **state)
 static void test_log_follower_sees_growth_rotation_and_the_end(void **state)
 {
 	const struct api_test *test = *state;
-	scoped_free char *rest = NULL;
+	scoped_free char *turned = NULL, *rest = NULL;
 	scoped_fd int fd = -1;
 
 	make_network(test);
@@ -287,7 +307,9 @@ static void test_log_follower_sees_growth_rotation_and_the_end(void **state)
 	log_write(test, "t.web.log", LOG_LINE("F", "last of the old"));
 	log_rotate(test, "t.web.log");
 	log_write(test, "t.web.log", LOG_LINE("F", "first of the new"));
-	expect_text(fd, "first of the new\n");
+	turned = api_test_read(fd, "first of the new\n");
+	assert_non_null(strstr(turned, "first of the new\n"));
+	assert_non_null(strstr(turned, "last of the old\n"));
 	assert_int_equal(api_test_status(test, "POST", "/v1/tasks/t/stop"), 200);
 	rest = api_test_read(fd, "0\r\n\r\n");
 	assert_non_null(strstr(rest, "0\r\n\r\n"));
@@ -310,55 +332,51 @@ static void test_pipelined_requests_are_answered_in_order(void **state)
 	assert_non_null(strstr(strstr(text, "HTTP/1.1 201"), "HTTP/1.1 200"));
 }
 
-static long resident_kib(pid_t pid)
+// Sends until the socket is full; how much that was.
+static size_t flood(int fd)
 {
-	char path[64], line[256];
-	scoped_file FILE *file = NULL;
-	long kib = -1;
+	char block[16 * 1024];
+	size_t sent = 0;
+	ssize_t count;
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "VmRSS: %ld kB", &kib) == 1)
-			break;
-	return kib;
+	memset(block, 'x', sizeof(block));
+	while ((count = send(fd, block, sizeof(block), MSG_NOSIGNAL | MSG_DONTWAIT)) > 0)
+		sent += (size_t)count;
+	assert_true(count < 0 && errno == EAGAIN);
+	return sent;
 }
 
-// While its first request is held, a peer sends as much as it can.
+// While its first request is held, a peer sends as much as it can. Each answer to somebody else
+// shows that the agent had its turn with all that was there.
 static void test_pipelined_flood_is_not_buffered(void **state)
 {
 	const struct api_test *test = *state;
 	scoped_fd int fd = -1;
-	char block[16 * 1024];
-	size_t sent = 0;
+	size_t sent = 0, more;
 
 	make_network(test);
 	assert_int_equal(api_test_put(test, "/v1/tasks/stuck-1", TASK, NULL), 201);
 	fd = begin_get(test, "/v1/tasks/stuck-1?wait=STOPPED&timeout=60");
-	memset(block, 'x', sizeof(block));
-	for (;;) {
-		struct pollfd ready = {.fd = fd, .events = POLLOUT};
-		ssize_t count;
-
-		if (poll(&ready, 1, 500) == 0)
-			break;
-		count = send(fd, block, sizeof(block), MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (count <= 0)
-			break;
-		sent += (size_t)count;
+	do {
+		more = flood(fd);
+		sent += more;
 		assert_true(sent < 16 * 1024 * 1024);
-	}
-	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
-	assert_true(resident_kib(test->server) > 0);
+		for (int turn = 0; turn < 3; turn++)
+			assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
+	} while (more > 0);
 }
 
 static void test_slow_request_is_cut_by_an_absolute_deadline(void **state)
 {
 	const struct api_test *test = *state;
-	scoped_fd int fd = api_test_connect(test);
-	int64_t begin_us = clock_monotonic_us();
+	int64_t begin_us;
+	scoped_fd int fd = -1;
 	char byte;
 
+	// Answered: nobody else is being accepted while ours is.
+	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
+	begin_us = clock_monotonic_us();
+	fd = api_test_connect(test);
 	api_test_send(fd, "PUT /v1/vpcs/slow HTTP/1.1\r\nHost: x\r\n");
 	// A header line now and then keeps an inactivity timeout from ever firing.
 	for (;;) {
@@ -367,7 +385,7 @@ static void test_slow_request_is_cut_by_an_absolute_deadline(void **state)
 		if (poll(&ready, 1, 200) == 1)
 			break;
 		api_test_send(fd, "X: y\r\n");
-		assert_true(clock_monotonic_us() - begin_us < 5 * DEADLINE_MS * 1000LL);
+		assert_true(clock_monotonic_us() - begin_us < PATIENCE_MS * 1000LL);
 	}
 	assert_true(read(fd, &byte, 1) <= 0 || byte == 'H');
 	assert_true(clock_monotonic_us() - begin_us >= DEADLINE_MS * 1000LL);
@@ -449,19 +467,20 @@ static void test_end_with_streams_and_waiters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
+#define CASE(name)           cmocka_unit_test_setup_teardown(name, start, stop)
+#define IMPATIENT_CASE(name) cmocka_unit_test_setup_teardown(name, start_impatient, stop)
 		CASE(test_events_kept),
 		CASE(test_follower_hears_of_changes),
-		CASE(test_follower_may_be_silent_beyond_the_deadline),
-		cmocka_unit_test_setup_teardown(test_slow_follower_is_cut_off, start_patient, stop),
-		CASE(test_follower_that_never_reads_is_dropped),
+		IMPATIENT_CASE(test_follower_may_be_silent_beyond_the_deadline),
+		CASE(test_slow_follower_is_cut_off),
+		IMPATIENT_CASE(test_follower_that_never_reads_is_dropped),
 		CASE(test_compacted_revisions_are_gone),
 		CASE(test_streams_leave_room_for_requests),
 		CASE(test_logs_are_read),
 		CASE(test_log_follower_sees_growth_rotation_and_the_end),
 		CASE(test_pipelined_requests_are_answered_in_order),
 		CASE(test_pipelined_flood_is_not_buffered),
-		CASE(test_slow_request_is_cut_by_an_absolute_deadline),
+		IMPATIENT_CASE(test_slow_request_is_cut_by_an_absolute_deadline),
 		CASE(test_connections_are_limited),
 		CASE(test_waiter_that_leaves_is_forgotten),
 		CASE(test_rubbish_ends_the_connection_only),
