@@ -96,7 +96,29 @@ void fixture_wait_fd(int fd, short events)
 		fail_msg("nothing happened within %d ms", FIXTURE_WAIT_MS);
 }
 
+void fixture_wait_closed(int channel_fd)
+{
+	struct cell_status status;
+	struct error err = {0};
+	int result;
+
+	while ((result = cell_status_receive(channel_fd, &status, &err)) != 0) {
+		if (result == -EAGAIN)
+			fixture_wait_fd(channel_fd, POLLIN);
+		else
+			ok(result);
+	}
+}
+
 void fixture_kill(struct fixture *fixture)
+{
+	struct error err = {0};
+
+	ok(cgroup_kill(&fixture->tree, fixture->cell.task, &err));
+	fixture_wait_empty(fixture);
+}
+
+void fixture_wait_empty(struct fixture *fixture)
 {
 	scoped_fd int watch = -1;
 	struct error err = {0};
@@ -104,7 +126,6 @@ void fixture_kill(struct fixture *fixture)
 
 	ok(cgroup_watch_open(&watch, &err));
 	ok(cgroup_watch_add(&fixture->tree, watch, fixture->cell.task, &err));
-	ok(cgroup_kill(&fixture->tree, fixture->cell.task, &err));
 	for (;;) {
 		ok(cgroup_is_empty(&fixture->tree, fixture->cell.task, &empty, &err));
 		if (empty)
@@ -268,7 +289,7 @@ int fixture_dial(const struct fixture *fixture)
 	struct sockaddr_in address = {.sin_family = AF_INET,
 				      .sin_port = htons(fixture->port),
 				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct timeval limit = {.tv_sec = 15};
+	struct timeval limit = {.tv_sec = FIXTURE_WAIT_MS / 1000};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);

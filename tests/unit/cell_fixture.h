@@ -8,7 +8,7 @@
 
 #include "agent/cell/cell.h"
 
-enum { FIXTURE_UID = 71234, FIXTURE_WAIT_MS = 10000 };
+enum { FIXTURE_UID = 71234, FIXTURE_WAIT_MS = 60000 };
 
 struct fixture {
 	char install[32];
@@ -60,8 +60,12 @@ bool vmm_has_exited(const struct cell_status *status);
 // Polls for `events`; fails the test after FIXTURE_WAIT_MS.
 void fixture_wait_fd(int fd, short events);
 
+// Reads until the shim has closed the connection.
+void fixture_wait_closed(int channel_fd);
+
 // Kills the cgroup and waits until it is empty.
 void fixture_kill(struct fixture *fixture);
+void fixture_wait_empty(struct fixture *fixture);
 
 // One HTTP exchange on a new connection to the shim's listener. Returns the status, 0 when the
 // connection ended without an answer; the whole answer is in `ret_answer`.

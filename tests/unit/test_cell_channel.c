@@ -41,16 +41,13 @@ static void test_newer_connection_replaces_older(void **state)
 	struct fixture *fixture = fixture_of(state);
 	scoped(process_close) struct process adopted = PROCESS_NONE;
 	scoped_fd int newer = -1;
-	struct cell_status status;
 	struct error err = {0};
-	struct pollfd polled = {.fd = fixture->channel_fd, .events = POLLIN};
 
 	fixture_wait(fixture, cell_is_anything);
 	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,
 				    &adopted, &newer, &err),
 			 0);
-	assert_int_equal(poll(&polled, 1, FIXTURE_WAIT_MS), 1);
-	assert_int_equal(cell_status_receive(fixture->channel_fd, &status, &err), 0);
+	fixture_wait_closed(fixture->channel_fd);
 }
 
 static void test_adoption_doubts(void **state)
@@ -80,15 +77,12 @@ static void test_malformed_messages_are_refused(void **state)
 {
 	struct fixture *fixture = fixture_of(state);
 	scoped(process_close) struct process adopted = PROCESS_NONE;
-	struct cell_status status;
 	struct error err = {0};
-	struct pollfd polled = {.fd = fixture->channel_fd, .events = POLLRDHUP};
 	int first = fixture->channel_fd;
 
 	fixture_wait(fixture, cell_is_anything);
 	assert_int_equal(send(first, "short", 5, MSG_NOSIGNAL), 5);
-	assert_int_equal(poll(&polled, 1, FIXTURE_WAIT_MS), 1);
-	assert_int_equal(cell_status_receive(first, &status, &err), 0);
+	fixture_wait_closed(first);
 	close_fd(&first);
 	// The shim itself goes on.
 	assert_int_equal(cell_adopt(&fixture->cell, fixture->shim.pid, fixture->shim.start_time,

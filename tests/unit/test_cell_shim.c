@@ -262,16 +262,13 @@ static void test_exit_takes_the_vmm_along(void **state)
 	struct fixture *fixture = fixture_of(state);
 	struct cell_status saved;
 	struct error err = {0};
-	struct pollfd ended = {.fd = fixture->shim.pidfd, .events = POLLIN};
-	bool empty = false;
 
 	fixture_launch(fixture, fixture_sleeper, 0);
 	fixture_wait(fixture, vmm_is_running);
 	assert_int_equal(shim_exit(fixture->channel_fd, &err), 0);
-	assert_int_equal(poll(&ended, 1, FIXTURE_WAIT_MS), 1);
+	fixture_wait_fd(fixture->shim.pidfd, POLLIN);
 	waitpid(fixture->shim.pid, NULL, 0);
-	while (!empty)
-		assert_int_equal(cgroup_is_empty(&fixture->tree, "t-1", &empty, &err), 0);
+	fixture_wait_empty(fixture);
 	assert_int_equal(cell_status_read(&fixture->cell, &saved, &err), 0);
 	assert_int_equal(saved.vmm, VMM_RUNNING); // its last word
 }

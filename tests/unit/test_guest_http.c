@@ -197,12 +197,15 @@ static void test_response(void **state)
 
 // ---------------------------------------------------------------- client
 
+enum { PATIENCE_US = 60 * 1000 * 1000 }; // bounds a hang
+
 struct server {
 	int fd;
 	struct sockaddr_in address;
 };
 
-static struct server listen_here(void)
+// Bound, and refusing: its port cannot become somebody else's meanwhile.
+static struct server bind_here(void)
 {
 	struct server server = {
 		.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
@@ -212,8 +215,15 @@ static struct server listen_here(void)
 
 	assert_return_code(server.fd, errno);
 	assert_return_code(bind(server.fd, (struct sockaddr *)&server.address, length), errno);
-	assert_return_code(listen(server.fd, 4), errno);
 	getsockname(server.fd, (struct sockaddr *)&server.address, &length);
+	return server;
+}
+
+static struct server listen_here(void)
+{
+	struct server server = bind_here();
+
+	assert_return_code(listen(server.fd, 4), errno);
 	return server;
 }
 
@@ -240,15 +250,16 @@ static int step_until_done(struct http_client *client, struct http_message *resp
 	return result;
 }
 
-static void begin(struct http_client *client, const char *target, int64_t timeout_ms)
+static int64_t begin(struct http_client *client, const char *target) // returns its deadline
 {
 	struct http_message ignored;
+	int64_t deadline_us = clock_monotonic_us() + PATIENCE_US;
 	struct error err;
 
-	http_client_begin(client, HTTP_GET, target, NULL, "", 0,
-			  clock_monotonic_us() + timeout_ms * 1000);
+	http_client_begin(client, HTTP_GET, target, NULL, "", 0, deadline_us);
 	assert_int_equal(http_client_step(client, clock_monotonic_us(), &ignored, &err),
 			 HTTP_CLIENT_PENDING);
+	return deadline_us;
 }
 
 static void test_client_keeps_its_connection(void **state)
@@ -261,17 +272,17 @@ static void test_client_keeps_its_connection(void **state)
 
 	(void)state;
 	http_client_open(&client, server.address, 64);
-	begin(&client, "/one", 5000);
+	begin(&client, "/one");
 	fd = accept(server.fd, NULL, NULL);
 	answer(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none");
 	assert_int_equal(step_until_done(&client, &response, &err), HTTP_CLIENT_DONE);
 	assert_memory_equal(response.body, "one", 3);
-	begin(&client, "/two", 5000);
+	begin(&client, "/two");
 	answer(fd, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
 	assert_int_equal(step_until_done(&client, &response, &err), HTTP_CLIENT_DONE);
 	assert_int_equal(response.status, 204);
 	close(fd);
-	begin(&client, "/three", 5000); // dials again
+	begin(&client, "/three"); // dials again
 	fd = accept(server.fd, NULL, NULL);
 	answer(fd, "HTTP/1.1 204 No Content\r\n\r\n");
 	assert_int_equal(step_until_done(&client, &response, &err), HTTP_CLIENT_DONE);
@@ -281,32 +292,37 @@ static void test_client_keeps_its_connection(void **state)
 
 static void test_client_failures(void **state)
 {
-	struct server server = listen_here();
-	scoped(http_client_close) struct http_client client;
+	struct server server = listen_here(), refusing = bind_here();
+	scoped(http_client_close) struct http_client client, refused;
 	struct http_message response;
+	int64_t deadline_us;
 	struct error err;
 	int fd;
 
 	(void)state;
 	http_client_open(&client, server.address, 2);
-	begin(&client, "/slow", 50);
-	assert_int_equal(step_until_done(&client, &response, &err), -ETIMEDOUT);
+	deadline_us = begin(&client, "/slow");
+	assert_int_equal(http_client_step(&client, deadline_us - 1, &response, &err),
+			 HTTP_CLIENT_PENDING);
+	assert_int_equal(http_client_step(&client, deadline_us, &response, &err), -ETIMEDOUT);
 	assert_int_equal(http_client_events(&client), 0);
 	fd = accept(server.fd, NULL, NULL);
 	close(fd);
-	begin(&client, "/large", 5000);
+	begin(&client, "/large");
 	fd = accept(server.fd, NULL, NULL);
 	answer(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n");
 	assert_int_equal(step_until_done(&client, &response, &err), -EBADMSG);
 	close(fd);
-	begin(&client, "/cut", 5000);
+	begin(&client, "/cut");
 	fd = accept(server.fd, NULL, NULL);
 	answer(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nx");
 	close(fd);
 	assert_int_equal(step_until_done(&client, &response, &err), -ECONNRESET);
 	close(server.fd);
-	http_client_begin(&client, HTTP_GET, "/", NULL, "", 0, clock_monotonic_us() + 5000000);
-	assert_int_equal(step_until_done(&client, &response, &err), -ECONNREFUSED);
+	http_client_open(&refused, refusing.address, 2);
+	http_client_begin(&refused, HTTP_GET, "/", NULL, "", 0, clock_monotonic_us() + PATIENCE_US);
+	assert_int_equal(step_until_done(&refused, &response, &err), -ECONNREFUSED);
+	close(refusing.fd);
 }
 
 int main(void)

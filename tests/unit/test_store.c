@@ -339,6 +339,7 @@ static void test_reader_alone(void **state)
 	struct store_object object;
 	struct error err = {0};
 	struct store *reader = NULL;
+	char none[96];
 
 	put(f->store, "a", "{}", NULL);
 	commit(f->store);
@@ -347,7 +348,8 @@ static void test_reader_alone(void **state)
 	assert_int_equal(store_open(&options, &reader, &err), 0);
 	assert_int_equal(store_object_get(reader, "vpcs", "a", &f->arena, &object, &err), 0);
 	store_close(reader);
-	options.path = "/tmp/test-store-no-such-file";
+	snprintf(none, sizeof(none), "%s/none", f->directory);
+	options.path = none;
 	assert_int_equal(store_open(&options, &reader, &err), -ENOENT);
 }
 
