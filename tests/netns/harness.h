@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <netinet/in.h>
 
 #include "agent/base/scope.h"
 #include "netif/netif.h"
@@ -45,11 +46,14 @@ struct netif_eni eni_of(enum netif_eni_kind kind, const char *id, uint32_t addre
 // netif_eni_create() and netif_eni_check(), which must succeed.
 int eni_make(struct netif *netif, const struct netif_eni *eni);
 unsigned eni_faults(struct netif *netif, const struct netif_eni *eni);
-// A veth ENI made and linked, and its task configured; returns the task's namespace.
+// A veth ENI made and linked, its task configured, packets passing; returns the task's namespace.
 int task_start(struct netif *netif, const struct netif_eni *eni);
 
 // What penstock-init does inside a task: lo and eth0 up, address, gateway, default route.
 void task_configure(int task_fd, const struct netif_eni *eni);
+
+// Waits until a link that is up carries packets.
+void wait_running(int namespace_fd, const char *interface);
 
 // socket(AF_INET, type | SOCK_NONBLOCK) inside a namespace.
 int socket_inside(int namespace_fd, int type);
@@ -60,3 +64,6 @@ int server_inside(int namespace_fd, int type, unsigned short port);
 void wait_for(int fd, short events);
 // Connects; 0 or a negative errno once the peer has decided.
 int connect_to(int fd, uint32_t address, unsigned short port);
+// Waits for a connection, for a client is connected a moment before its server may accept.
+// ret_peer: may be NULL.
+int accept_from(int listener, struct sockaddr_in *ret_peer);

@@ -18,7 +18,7 @@
 #include "netif/namespace.h"
 #include "netif/rtnl.h"
 
-enum { DEADLINE_US = 10 * 1000 * 1000 };
+enum { DEADLINE_US = 60 * 1000 * 1000 }; // bounds a hang
 
 struct world world;
 
@@ -51,6 +51,8 @@ static void client_attach(void)
 						 .via = 0xc0a80701},
 			    &err),
 		  &err);
+	wait_running(world.vpc_fd, "uplink");
+	wait_running(world.client_fd, "client");
 }
 
 int world_netfilter(void)
@@ -218,6 +220,7 @@ void assert_dropped(int from_fd, uint32_t address, enum sg_drop_reason reason, c
 
 	send_datagram(from_fd, address, PORT);
 	wait_for_drop(reason, eni_id, before);
+	wait_for_drop(reason, NULL, before_all);
 	assert_int_equal(drops(reason, NULL), before_all + 1);
 }
 

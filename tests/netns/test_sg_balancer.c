@@ -186,8 +186,7 @@ static void test_tcp_through_the_balancer(void **state)
 {
 	scoped_fd int listener = server_inside(world.b_fd, SOCK_STREAM, PORT);
 	scoped_fd int client = socket_inside(world.client_fd, SOCK_STREAM);
-	struct sockaddr_in peer = {0};
-	socklen_t size = sizeof(peer);
+	struct sockaddr_in peer;
 	scoped_fd int accepted = -1;
 
 	(void)state;
@@ -199,8 +198,7 @@ static void test_tcp_through_the_balancer(void **state)
 			 .group_id = "sg-lb"}),
 		  NO_RULES);
 	assert_int_equal(connect_to(client, ADDRESS_VIP, PORT), 0);
-	accepted = accept4(listener, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC);
-	assert_true(accepted >= 0);
+	accepted = accept_from(listener, &peer);
 	assert_int_equal(ntohl(peer.sin_addr.s_addr), ADDRESS_CLIENT);
 }
 
