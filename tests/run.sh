@@ -114,7 +114,7 @@ fuzz_one() { # fuzz_one PROGRAM: from its corpus, on a copy, crashes kept beside
 	corpora=("$work")
 	mkdir -p "$work"
 	[[ ! -d tests/fuzz/corpus/${name#fuzz_} ]] || corpora+=("tests/fuzz/corpus/${name#fuzz_}")
-	"$1" -seed="$FUZZ_SEED" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+	"$1" -seed="$FUZZ_SEED" -max_total_time="$FUZZ_SECONDS" -timeout=60 -rss_limit_mb=2048 -print_final_stats=1 \
 		-artifact_prefix="$LOGS/$name-" "${corpora[@]}"
 }
 section_fuzz() {

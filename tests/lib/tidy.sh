@@ -15,7 +15,7 @@ tidy_one() { # tidy_one SOURCE COMPILE-COMMAND
 	key=$PASSED/$( (echo "$SETTINGS" && eval "$2 -E -C -o -") | sha256sum | cut -c 1-40)
 	[[ ! -e $key ]] || return 0
 	[[ $source != */agent/base/error.c ]] || about_errors=()
-	timeout 120 clang-tidy --quiet -p . "${about_errors[@]}" "$source" 2>/dev/null || return 1
+	timeout 600 clang-tidy --quiet -p . "${about_errors[@]}" "$source" 2>/dev/null || return 1
 	touch "$key"
 }
 export -f tidy_one

@@ -116,7 +116,7 @@ pid_t load_start(void)
 {
 	const struct sockaddr_in vip = {
 		.sin_family = AF_INET, .sin_port = htons(VIP_PORT), .sin_addr.s_addr = htonl(VIP)};
-	const struct timeval patience = {.tv_sec = 3};
+	const struct timeval patience = {.tv_sec = DEADLINE_US / 1000000};
 	const struct linger reset = {.l_onoff = 1};
 	pid_t child;
 
@@ -158,7 +158,8 @@ void load_end(pid_t child)
 static bool is_wanted(const struct lb_event *event, const struct wanted *wanted)
 {
 	return event->kind == wanted->kind && event->target.address == TASK(wanted->task) &&
-	       (!wanted->state || strcmp(lb_state_name(event->state), wanted->state) == 0);
+	       (!wanted->state || strcmp(lb_state_name(event->state), wanted->state) == 0) &&
+	       (wanted->reason == LB_REASON_NONE || event->reason == wanted->reason);
 }
 
 // Turns the loop once, waits for at most `wait_us`; true when the event came.
@@ -187,16 +188,26 @@ bool turn(int64_t wait_us, const struct wanted *wanted, struct lb_event *ret_eve
 	return found;
 }
 
-struct lb_event await(enum lb_event_kind kind, const char *state, int task)
+static struct lb_event await_wanted(const struct wanted *wanted)
 {
-	const struct wanted wanted = {kind, state, task};
 	int64_t deadline_us = clock_monotonic_us() + DEADLINE_US;
 	struct lb_event event;
 
-	while (!turn(100000, &wanted, &event))
+	while (!turn(100000, wanted, &event))
 		if (clock_monotonic_us() > deadline_us)
-			fail_msg("no event %d %s of task %d", (int)kind, state ? state : "", task);
+			fail_msg("no event %d %s of task %d", (int)wanted->kind,
+				 wanted->state ? wanted->state : "", wanted->task);
 	return event;
+}
+
+struct lb_event await(enum lb_event_kind kind, const char *state, int task)
+{
+	return await_wanted(&(struct wanted){.kind = kind, .state = state, .task = task});
+}
+
+void await_unhealthy(int task, enum lb_reason reason)
+{
+	await_wanted(&(struct wanted){LB_EVENT_TARGET_STATE, "unhealthy", task, reason});
 }
 
 // Goes on for a while; what happens meanwhile is not waited for.
@@ -206,6 +217,18 @@ void run_for(int64_t duration_us)
 
 	while (clock_monotonic_us() < end_us)
 		turn(end_us - clock_monotonic_us(), NULL, NULL);
+}
+
+void run_until(volatile unsigned *counter, unsigned count)
+{
+	int64_t deadline_us = clock_monotonic_us() + DEADLINE_US;
+	unsigned before = *counter;
+
+	while (*counter - before < count) {
+		turn(10000, NULL, NULL);
+		if (clock_monotonic_us() > deadline_us)
+			fail_msg("only %u of %u happened", *counter - before, count);
+	}
 }
 
 struct lb_target target_of(int task)
@@ -240,15 +263,27 @@ struct lb_target_status status_of(int task)
 	return status;
 }
 
-struct lb_group group_of(enum lb_protocol protocol)
+void await_state(int task, enum lb_state state)
+{
+	int64_t deadline_us = clock_monotonic_us() + DEADLINE_US;
+
+	while (status_of(task).state != state) {
+		turn(100000, NULL, NULL);
+		if (clock_monotonic_us() > deadline_us)
+			fail_msg("task %d is %s, not %s", task,
+				 lb_state_name(status_of(task).state), lb_state_name(state));
+	}
+}
+
+struct lb_group group_of(enum lb_protocol protocol, uint32_t interval_ms)
 {
 	struct lb_group group = {.id = "web",
 				 .vpc_id = "prod",
-				 .drain_seconds = 60,
+				 .drain_seconds = 600, // longer than any test waits
 				 .check = {.protocol = protocol,
 					   .path = "/health",
-					   .interval_ms = 300,
-					   .timeout_ms = 200,
+					   .interval_ms = interval_ms,
+					   .timeout_ms = interval_ms,
 					   .healthy_threshold = 2,
 					   .unhealthy_threshold = 2}};
 
@@ -274,7 +309,7 @@ void configure(enum lb_protocol protocol)
 				       .address = VIP,
 				       .listeners = {{.port = VIP_PORT, .group_id = "web"}},
 				       .listener_count = 1};
-	struct lb_group group = group_of(protocol);
+	struct lb_group group = group_of(protocol, PATIENT_MS);
 
 	assert_ok(lb_group_ensure(lb, &group, &err), &err);
 	assert_ok(lb_balancer_ensure(lb, &balancer, &err), &err);
@@ -305,8 +340,7 @@ void await_healthy(int tasks)
 		register_task(i);
 	lb_flush(lb);
 	for (int i = 0; i < tasks; i++)
-		while (status_of(i).state != LB_STATE_HEALTHY)
-			turn(100000, NULL, NULL);
+		await_state(i, LB_STATE_HEALTHY);
 }
 
 // ---- The house
