@@ -10,7 +10,7 @@ import pytest
 
 from harness.documents import task
 
-CGROUPS = [path for path in Path("/sys/fs/cgroup").glob("*") if path.is_dir()] + [Path("/sys/fs/cgroup")]
+CGROUPS = [Path("/sys/fs/cgroup"), *(path for path in Path("/sys/fs/cgroup").glob("*") if path.is_dir())]
 
 
 def plant_directory(host):

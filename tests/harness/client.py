@@ -8,8 +8,8 @@ import socket
 import time
 from urllib.parse import urlencode
 
-# Sanitizers and valgrind make everything slower: deadlines stretch, nothing waits longer than it must.
-SLOWER = float(os.environ.get("PENSTOCK_SLOWER", "1"))
+# Bounds a hang, in seconds: nothing waits longer than it must. Valgrind makes everything slower.
+PATIENCE = 120 * float(os.environ.get("PENSTOCK_SLOWER", "1"))
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -46,9 +46,9 @@ class Client:
         self.path = path
         self.contract = contract
 
-    def raw(self, method, target, body=None, headers=None, timeout=60):
+    def raw(self, method, target, body=None, headers=None, timeout=PATIENCE):
         """Any bytes as they are: for requests that are wrong on purpose."""
-        connection = UnixConnection(self.path, timeout * SLOWER)
+        connection = UnixConnection(self.path, timeout)
         try:
             connection.request(method, target, body=body, headers=headers or {})
             response = connection.getresponse()
@@ -59,7 +59,7 @@ class Client:
         self.contract.check_reply(method, target, reply.status, reply.media_type, body)
         return reply
 
-    def request(self, method, target, document=None, wrong=False, headers=None, timeout=60, **query):
+    def request(self, method, target, document=None, wrong=False, headers=None, **query):
         """`wrong`: the document is not meant to fit the contract."""
         if query:
             target += "?" + urlencode(query)
@@ -67,7 +67,7 @@ class Client:
             self.contract.check_request(method, target, document)
         body = None if document is None else json.dumps(document)
         headers = {"Content-Type": "application/json", **(headers or {})}
-        return self.raw(method, target, body, headers, timeout)
+        return self.raw(method, target, body, headers)
 
     def get(self, target, **query):
         return self.request("GET", target, **query).expect(200)
@@ -83,11 +83,11 @@ class Client:
         for target, document in documents.items():
             self.put(target, document).expect(200, 201)
 
-    def follow(self, since, timeout=60, **filters):
+    def follow(self, since, **filters):
         """Yields the events after revision `since`, as they come."""
         target = "/v1/events?" + urlencode({"since": since, "follow": "true", **filters})
         self.contract.check_request("GET", target, None)
-        connection = UnixConnection(self.path, timeout * SLOWER)
+        connection = UnixConnection(self.path, PATIENCE)
         try:
             connection.request("GET", target)
             response = connection.getresponse()
@@ -106,10 +106,10 @@ class Client:
     def task(self, task):
         return self.get(f"/v1/tasks/{task}")
 
-    def run_task(self, task, document, timeout=60):
+    def run_task(self, task, document):
         """Puts a task and waits until it runs."""
         self.put(f"/v1/tasks/{task}", document).expect(201)
-        return self.wait_task(task, is_running, timeout)
+        return self.wait_task(task, is_running)
 
     def log(self, task, container="main"):
         """What a container wrote, both streams."""
@@ -119,17 +119,17 @@ class Client:
         """Waits until a container has written these words."""
         eventually(lambda: words in self.log(task, container))
 
-    def stop_task(self, task, timeout=60, **options):
+    def stop_task(self, task, **options):
         self.request("POST", f"/v1/tasks/{task}/stop", options or None).expect(200)
-        return self.wait_task(task, is_stopped, timeout)
+        return self.wait_task(task, is_stopped)
 
-    def wait_task(self, task, condition, timeout=60):
+    def wait_task(self, task, condition):
         """The task's object as soon as condition(status) holds, driven by the watch. A
         task that has stopped will not change any more: that ends the wait as well."""
-        deadline = time.monotonic() + timeout * SLOWER
+        deadline = time.monotonic() + PATIENCE
         since = self.get("/v1/tasks")["revision"]
         found = self.task(task)
-        events = self.follow(since, timeout, kind="task", id=task)
+        events = self.follow(since, kind="task", id=task)
         while not condition(found["status"]):
             if is_stopped(found["status"]) or time.monotonic() > deadline:
                 raise AssertionError(f"task {task} did not get there: {json.dumps(found, indent=1)}")
@@ -137,12 +137,13 @@ class Client:
         return found
 
 
-def eventually(condition, timeout=30):
-    """Asks until condition() is true, and returns it: for what has no watch (a target's health, the kernel)."""
-    deadline = time.monotonic() + timeout * SLOWER
+def eventually(condition):
+    """Asks until condition() is true, and returns what it said: for what has no watch (a
+    target's health, the kernel)."""
+    deadline = time.monotonic() + PATIENCE
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"{condition.__name__} did not come true in {timeout} s"
-        time.sleep(0.05)
+        assert time.monotonic() < deadline, f"{condition.__qualname__} did not come true in {PATIENCE} s"
+        time.sleep(0.02)
     return found
 
 

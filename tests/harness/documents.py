@@ -6,7 +6,8 @@ ALL = [{"ipProtocol": "-1", "ipRanges": ANYWHERE}]
 
 # Serves its own name on port 80.
 WEB = "mkdir -p /tmp/www && hostname >/tmp/www/index.html && exec httpd -f -p 80 -h /tmp/www"
-IDLE = "trap 'exit 0' TERM; echo up; while :; do sleep 1 & wait $!; done"
+# Once it has said "up" it listens to SIGTERM, and its processes stay the same.
+IDLE = "trap 'exit 0' TERM; sleep 100000 & echo up; wait $!"
 
 
 def tcp(port, cidr=None, group=None, last=None):
@@ -63,7 +64,7 @@ def target_group(port=80, **health):
             "protocol": "HTTP",
             "path": "/",
             "intervalSeconds": 5,
-            "timeoutSeconds": 2,
+            "timeoutSeconds": 5,
             **health,
         },
     }

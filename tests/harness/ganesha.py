@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real NFS server (nfs-ganesha) in a namespace of a host."""
 
-import select
 import signal
-import os
 
-from harness.client import SLOWER
+from harness.client import eventually
 from harness.host import ROOT
 
 
@@ -23,18 +21,11 @@ class Ganesha:
         self.server = self.host.spawn(
             "bash", ROOT / "tests/lib/ganesha.sh", self.directory, namespace=self.namespace
         )
-        pidfd = os.pidfd_open(self.server.pid)
-        try:
-            for _ in range(int(2000 * SLOWER)):
-                if self._listens():
-                    return self
-                if select.select([pidfd], [], [], 0.01)[0]:
-                    break
-        finally:
-            os.close(pidfd)
-        raise AssertionError(f"nfs-ganesha does not listen; see {self.directory}/ganesha.log")
+        eventually(self._listens)
+        return self
 
     def _listens(self):
+        assert self.server.poll() is None, f"nfs-ganesha ended; see {self.directory}/ganesha.log"
         found = self.host.run("ss", "--no-header", "-ltn", "sport = :2049", namespace=self.namespace)
         return bool(found.stdout.strip())
 

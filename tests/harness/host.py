@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One agent's host: network and mount namespaces, a state directory, a penstockd in them."""
 
+import errno
 import itertools
 import json
 import os
@@ -11,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from harness.client import SLOWER, Client
+from harness.client import PATIENCE, Client, eventually
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = Path(os.environ["PENSTOCK_BUILD"])
@@ -47,7 +48,7 @@ class Host:
 
     def __init__(self, contract, **settings):
         self.install = f"t{os.getpid()}-{next(_numbers)}"
-        self.directory = Path(tempfile.mkdtemp(prefix="penstock-", dir="/var/tmp"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"penstock-{self.install}-", dir="/var/tmp"))
         self.state = self.directory / "state"
         self.log = self.directory / "penstockd.log"
         self.config = self.directory / "penstock.conf"
@@ -94,13 +95,13 @@ class Host:
             enter += ["nsenter", f"--net=/run/netns/{namespace}", "--"]
         return [*enter, *map(str, argv)]
 
-    def run(self, *argv, check=True, namespace=None, timeout=60, **options):
+    def run(self, *argv, check=True, namespace=None, **options):
         done = subprocess.run(
             self.command(*argv, namespace=namespace),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout * SLOWER,
+            timeout=PATIENCE,
             **options,
         )
         if check and done.returncode:
@@ -125,26 +126,19 @@ class Host:
                 stderr=log,
                 env={**os.environ, **environment},
             )
-        pidfd = os.pidfd_open(self.agent.pid)
-        try:
-            for _ in range(int(3000 * SLOWER)):
-                if self._is_ready():
-                    return self
-                if select.select([pidfd], [], [], 0.01)[0]:
-                    break
-        finally:
-            os.close(pidfd)
-        raise AssertionError(f"penstockd did not get ready:\n{self.log_tail()}")
+        eventually(self._is_ready)
+        return self
 
     def _is_ready(self):
+        assert self.agent.poll() is None, f"penstockd ended:\n{self.log_tail()}"
         try:
             return self.client.raw("GET", "/readyz", timeout=5).status == 200
         except OSError:
             return False
 
-    def wait_agent(self, timeout=60):
+    def wait_agent(self):
         """Waits for the end of the agent; its exit status."""
-        status = self.agent.wait(timeout * SLOWER)
+        status = self.agent.wait(PATIENCE)
         self.agent = None
         return status
 
@@ -196,14 +190,11 @@ class Host:
 
     def task_pids(self, task):
         """The processes in a task's cgroup."""
-        directories = Path("/sys/fs/cgroup").rglob(f"penstock-{self.install}/{task}")
-        return sorted({int(pid) for d in directories for pid in (d / "cgroup.procs").read_text().split()})
+        return sorted({pid for found in cgroups(f"penstock-{self.install}/{task}") for pid in cgroup_pids(found)})
 
     def kill_in_task(self, task, name, words):
         """Sends a signal to the processes of a task whose command line has these words."""
-        victims = [pid for pid in self.task_pids(task) if words in command_line(pid)]
-        assert victims, f"no process of task {task} has {words!r} in its command line"
-        for pid in victims:
+        for pid in eventually(lambda: [pid for pid in self.task_pids(task) if words in command_line(pid)]):
             os.kill(pid, signal.Signals[f"SIG{name}"])
 
     def in_task(self, task, *argv, check=True, **options):
@@ -228,7 +219,7 @@ class Host:
         """Ends everything this host made, whatever state it is in: by its namespaces and its cgroups."""
         if self.agent:
             self.kill()
-        for cgroup in Path("/sys/fs/cgroup").rglob(f"penstock-{self.install}"):
+        for cgroup in cgroups(f"penstock-{self.install}"):
             kill_cgroup(cgroup)
         for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
             if str(self.directory) in command_line(pid):
@@ -251,15 +242,43 @@ def command_line(pid):
         return ""
 
 
+def cgroups(name):
+    """The cgroups of this name, in every tree. Only the places where an agent makes them are
+    looked at: a walk would meet those of others, as they come and go."""
+    root = Path("/sys/fs/cgroup")
+    return [path for path in (root / name, *root.glob(f"*/{name}")) if path.is_dir()]
+
+
+def is_gone(error):
+    return error.errno in (errno.ENOENT, errno.ENODEV)
+
+
+def cgroup_pids(cgroup):
+    """The processes in a cgroup; none when it is gone."""
+    try:
+        return [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()]
+    except OSError as error:
+        if is_gone(error):
+            return []
+        raise
+
+
+def remove_cgroup(cgroup):
+    """False while the kernel still counts a process that has ended."""
+    try:
+        cgroup.rmdir()
+    except OSError as error:
+        return is_gone(error)
+    return True
+
+
 def kill_cgroup(cgroup):
     """Kills what is in a cgroup of ours and removes it, deepest first."""
     for directory in sorted([cgroup, *cgroup.rglob("*/")], reverse=True):
-        procs = directory / "cgroup.procs"
-        while procs.exists() and (pids := procs.read_text().split()):
-            for pid in map(int, pids):
+        while pids := cgroup_pids(directory):
+            for pid in pids:
                 kill_and_wait(pid)
-        if directory.is_dir():
-            directory.rmdir()
+        eventually(lambda directory=directory: remove_cgroup(directory))
 
 
 def kill_and_wait(pid):
@@ -269,7 +288,7 @@ def kill_and_wait(pid):
         return
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        select.select([pidfd], [], [], 10)
+        select.select([pidfd], [], [], PATIENCE)
     except ProcessLookupError:
         pass
     finally:

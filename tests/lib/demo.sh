@@ -3,6 +3,7 @@
 # shellcheck shell=bash
 
 DEMO_INSTALL=demo$$
+PATIENCE=180 # bounds a hang, in seconds: nothing waits longer than it must
 PASSED=0 FAILED=0 EVIDENCE=
 AGENT='' VIP=''
 declare -A ADDRESS # of each task
@@ -30,12 +31,12 @@ run_check() { # run_check NUMBER TITLE: calls check_NUMBER
 api() { # api METHOD PATH [BODY]: prints the reply; fails on an error status
 	local body=()
 	(($# < 3)) || body=(--header 'Content-Type: application/json' --data-binary "$3")
-	curl --silent --show-error --fail-with-body --max-time 60 \
+	curl --silent --show-error --fail-with-body --max-time "$PATIENCE" \
 		--unix-socket "$RUN_DIRECTORY/api.sock" -X "$1" "${body[@]}" "http://penstock$2"
 }
 
 api_status() { # api_status METHOD PATH <BODY: prints reply and status, never fails
-	curl --silent --max-time 60 --unix-socket "$RUN_DIRECTORY/api.sock" -X "$1" \
+	curl --silent --max-time "$PATIENCE" --unix-socket "$RUN_DIRECTORY/api.sock" -X "$1" \
 		--header 'Content-Type: application/json' --data-binary @- \
 		--write-out ' %{http_code}' "http://penstock$2"
 }
@@ -48,17 +49,17 @@ change() { api PUT "/v1/$1" "$(api GET "/v1/$1" | jq ".spec | $2")" >/dev/null; 
 task() { api GET "/v1/tasks/$1"; }
 is_status() { [[ $(task "$1" | jq -r .status.lastStatus) == "$2" ]]; }
 
-wait_status() { # wait_status TASK STATE SECONDS: else shows what became of it
+wait_status() { # wait_status TASK STATE: else shows what became of it
 	local status
-	status=$(api GET "/v1/tasks/$1?wait=$2&timeout=$3" | jq .status)
+	status=$(api GET "/v1/tasks/$1?wait=$2&timeout=$((PATIENCE - 10))" | jq .status)
 	[[ $(jq -r .lastStatus <<<"$status") == "$2" ]] || {
 		say "$status"
 		return 1
 	}
 }
 
-wait_exit_code() { # wait_exit_code TASK CONTAINER: prints the code, or null after 30 s
-	local code deadline=$((SECONDS + 30))
+wait_exit_code() { # wait_exit_code TASK CONTAINER: prints the code, or null when it never comes
+	local code deadline=$((SECONDS + PATIENCE))
 	until code=$(task "$1" | jq ".status.containers[] | select(.name == \"$2\") | .exitCode"); [[ $code != null ]]; do
 		((SECONDS < deadline)) || break
 		pause
@@ -67,7 +68,7 @@ wait_exit_code() { # wait_exit_code TASK CONTAINER: prints the code, or null aft
 }
 
 wait_healthy() { # wait_healthy COUNT: health has no watch, so it is asked for
-	local deadline=$((SECONDS + 60))
+	local deadline=$((SECONDS + PATIENCE))
 	until [[ $(api GET /v1/target-groups/web/targets |
 		jq '[.items[] | select(.targetHealth.state == "healthy")] | length') == "$1" ]]; do
 		((SECONDS < deadline)) || return 1
@@ -138,7 +139,7 @@ make_objects() {
 # A shell in the demo's world; leaving it ends everything.
 visit() {
 	apply tasks
-	wait_status a RUNNING 120 && wait_status b RUNNING 120 && wait_healthy 2
+	wait_status a RUNNING && wait_status b RUNNING && wait_healthy 2
 	say "penstockctl and \$PENSTOCK_SOCKET are set; the balancer is at $VIP: within client curl http://$VIP/"
 	say "namespaces: client, files, penstock-$DEMO_INSTALL-shop; \`exit\` ends and removes everything"
 	cat >"$RUN_DIRECTORY/shell" <<-END
@@ -171,21 +172,27 @@ spawn_in() {
 }
 
 answers() { # answers NAMESPACE ADDRESS PORT: an HTTP server answers
-	in_namespace "$1" curl --silent --output /dev/null --max-time 3 "http://$2:$3/"
+	in_namespace "$1" curl --silent --output /dev/null --max-time "$PATIENCE" "http://$2:$3/"
+}
+silent() { # silent NAMESPACE ADDRESS PORT: no connection comes about; who is only slow is not silent
+	local status=0
+	in_namespace "$1" curl --silent --output /dev/null --connect-timeout 3 --max-time "$PATIENCE" \
+		"http://$2:$3/" || status=$?
+	((status == 28 || status == 7))
 }
 
 # inside TASK SCRIPT: runs it in the task's web container, by the CGI shell on port 8000. The
 # addresses are asked for once: this works without an agent, too.
 inside() {
-	in_namespace client curl --silent --max-time 30 --data-binary "PATH=\$PATH:/shared; $2" \
+	in_namespace client curl --silent --max-time "$PATIENCE" --data-binary "PATH=\$PATH:/shared; $2" \
 		"http://${ADDRESS[$1]}:8000/cgi-bin/sh"
 }
 
 start_requests() { # one after the other, their statuses in a file
 	: >"$RUN_DIRECTORY/requests"
 	# shellcheck disable=SC2016 # the inner shell expands it
-	spawn_in client bash -c 'while :; do curl --silent --max-time 5 -o /dev/null -w "%{http_code}\n" "http://$0/"; done' \
-		"$VIP" >>"$RUN_DIRECTORY/requests"
+	spawn_in client bash -c 'while :; do curl --silent --max-time "$1" -o /dev/null -w "%{http_code}\n" "http://$0/"; done' \
+		"$VIP" "$PATIENCE" >>"$RUN_DIRECTORY/requests"
 	REQUESTS=$SPAWNED
 	more_requests 5
 }
@@ -210,8 +217,8 @@ start_capture() {
 		pause
 	done
 }
-stop_capture() { # stop_capture SOURCE: once something from there was seen, or 5 s are over
-	local deadline=$((SECONDS + 5))
+stop_capture() { # stop_capture SOURCE: once something from there was seen
+	local deadline=$((SECONDS + PATIENCE))
 	until (($(captured "$1") > 0 || SECONDS > deadline)); do pause; done
 	end_process "$CAPTURE"
 }
@@ -221,8 +228,10 @@ captured() { grep -c "IP $1 > .*echo request" "$RUN_DIRECTORY/capture" || true; 
 
 snapshot() { bash "$PENSTOCK_ROOT/tests/lib/snapshot.sh" "$DEMO_INSTALL" "$RUN_DIRECTORY" | sort; }
 
-# The machine's own namespaces, outside of ours.
+# What carries our mark in the machine's own namespaces, outside of ours; the rest of the
+# machine may change as it likes.
 machine_snapshot() {
 	nsenter "--target=$PENSTOCK_OUTSIDE" --net --mount -- \
-		bash "$PENSTOCK_ROOT/tests/lib/snapshot.sh" "$DEMO_INSTALL"
+		bash "$PENSTOCK_ROOT/tests/lib/snapshot.sh" "$DEMO_INSTALL" |
+		awk -v install="$DEMO_INSTALL" -v directory="$RUN_DIRECTORY" 'index($0, install) || index($0, directory)'
 }

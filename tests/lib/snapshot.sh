@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Prints what a run could leave behind, one sorted line each, for comparison before
 # and after: snapshot.sh MARK..., where a mark is the run's directory or install name.
+# Links, addresses, rules, mounts and the like are all shown: in namespaces of the run's own
+# nobody else changes them. In the machine's own, only lines with a mark are worth comparing.
 set -euo pipefail
 
 # find, for which what is not there (yet, or any more) is no failure.
 present() { find "$@" 2>/dev/null || true; }
 
 network() {
-	ip -o link show | awk '{ sub(/@.*/, "", $2); sub(/:$/, "", $2); print "link", $2 }'
+	ip -o link show | awk '{ alias = match($0, /alias .*/) ? " " substr($0, RSTART) : ""
+		sub(/@.*/, "", $2); sub(/:$/, "", $2); print "link", $2 alias }'
 	ip -o address show | awk '{ print "address", $2, $4 }'
 	ip -4 route show table all | sed 's/^/route /'
 	ip rule show | sed 's/^/rule /'

@@ -11,6 +11,7 @@ from harness.documents import IDLE, shell, task
 
 def test_tasks_go_on_and_are_adopted(host, network):
     before = network.run_task("t", task())["status"]
+    network.wait_log("t", "up")
     pids = host.task_pids("t")
     host.kill()
     assert host.task_pids("t") == pids
@@ -23,6 +24,7 @@ def test_tasks_go_on_and_are_adopted(host, network):
 
 def test_sigterm_leaves_tasks_running(host, network):
     network.run_task("t", task())
+    network.wait_log("t", "up")
     pids = host.task_pids("t")
     host.stop()
     assert host.task_pids("t") == pids
@@ -33,6 +35,7 @@ def test_sigterm_leaves_tasks_running(host, network):
 def test_an_exit_meanwhile_is_recorded(host, network):
     side = shell("side", "trap 'exit 7' USR1; " + IDLE, essential=False)
     network.run_task("t", task(shell("main", IDLE), side))
+    network.wait_log("t", "up", "side")
     host.kill()
     host.kill_in_task("t", "USR1", "exit 7")
     host.start()
@@ -44,6 +47,7 @@ def test_an_exit_meanwhile_is_recorded(host, network):
 
 def test_a_task_that_ended_meanwhile_is_stopped_and_undone(host, network):
     network.run_task("t", task(shell("main", "trap 'exit 5' USR1; " + IDLE)))
+    network.wait_log("t", "up")
     host.kill()
     host.kill_in_task("t", "USR1", "exit 5")
     host.start()
@@ -61,7 +65,8 @@ def test_a_shim_killed_meanwhile_ends_its_task(host, network):
 
 
 def test_stop_goes_on_after_a_restart(host, network):
-    network.run_task("t", task(shell("main", "trap '' TERM; while :; do sleep 1; done", stopTimeout=3)))
+    network.run_task("t", task(shell("main", "trap '' TERM; echo deaf; while :; do sleep 1; done", stopTimeout=3)))
+    network.wait_log("t", "deaf")
     network.request("POST", "/v1/tasks/t/stop").expect(200)
     host.restart()
     assert network.wait_task("t", is_stopped)["status"]["stopCode"] == "UserInitiated"
@@ -108,7 +113,7 @@ def test_shutdown_stops_tasks_when_asked(host, network):
 
 
 def test_two_agents_of_one_install_refuse_each_other(host, network):
-    second = host.run("timeout", "10", host.agent.args[host.agent.args.index("--config") - 1],
+    second = host.run("timeout", "60", host.agent.args[host.agent.args.index("--config") - 1],
                       "--config", host.config, check=False)
     assert second.returncode not in (0, 124), second.stderr
     assert json.dumps(network.get("/v1/host"))

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness.client import eventually
+from harness.client import PATIENCE, eventually
 from harness.documents import WEB, group, shell, target_group, task, tcp
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,8 @@ def web_task():
 
 
 def curl(host, vip):
-    done = host.run("curl", "-sS", "--max-time", "3", f"http://{vip}/", namespace="outside", check=False)
+    done = host.run("curl", "-sS", "--connect-timeout", "5", "--max-time", PATIENCE, f"http://{vip}/",
+                    namespace="outside", check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
@@ -60,12 +61,13 @@ def test_requests_are_shared_and_draining_loses_none(outside, vip):
     answers = collections.Counter(curl(outside, vip) for _ in range(40))
     assert None not in answers and len(answers) == 2, answers
 
-    loop = "n=0; while :; do curl -sS --max-time 3 -o /dev/null http://$0/ || exit 1; n=$((n+1)); echo $n; done"
-    caller = outside.spawn("bash", "-c", loop, vip, namespace="outside", stdout=subprocess.PIPE)
+    enough = outside.directory / "enough"
+    loop = "echo; until [ -e $1 ]; do curl -sS --max-time $2 -o /dev/null http://$0/ || exit 1; done"
+    caller = outside.spawn("bash", "-c", loop, vip, enough, PATIENCE, namespace="outside", stdout=subprocess.PIPE)
     caller.stdout.readline()
     client.stop_task("b")
-    assert caller.poll() is None, "a request failed while a target drained"
-    caller.kill()
+    enough.touch()
+    assert caller.wait(PATIENCE) == 0, "a request failed while a target drained"
     assert set(curl(outside, vip) for _ in range(5)) < set(answers)
     client.stop_task("a")
     assert curl(outside, vip) is None

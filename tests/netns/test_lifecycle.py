@@ -11,7 +11,7 @@ from harness.documents import IDLE, shell, task
 
 
 def test_runs_and_stops(host, network):
-    running = network.run_task("t", task(shell("main", IDLE, stopTimeout=5)))["status"]
+    running = network.run_task("t", task(shell("main", IDLE, stopTimeout=60)))["status"]
     assert running["desiredStatus"] == "RUNNING"
     assert container(running, "main")["lastStatus"] == "RUNNING"
     assert [eni["eniId"] for eni in network.get("/v1/enis")["items"]] == [running["network"]["eniId"]]
@@ -28,7 +28,7 @@ def test_runs_and_stops(host, network):
 
 
 def test_put_waits(network):
-    reply = network.put("/v1/tasks/t", task(), wait="RUNNING", timeout=30).expect(200, 201)
+    reply = network.put("/v1/tasks/t", task(), wait="RUNNING").expect(200, 201)
     assert reply["status"]["lastStatus"] == "RUNNING"
     network.stop_task("t")
 
@@ -76,7 +76,7 @@ def test_dependencies_order_start(network):
     )
     status = network.run_task("t", document)["status"]
     assert container(status, "setup")["exitCode"] == 0
-    assert "prepared" in network.log("t")
+    network.wait_log("t", "prepared")
     network.stop_task("t")
 
 
@@ -117,7 +117,7 @@ def test_a_stopped_task_is_metered_and_forgotten_in_time(make_host):
     host = make_host(stopped_retention_seconds=1)
     host.client.apply(documents.network())
     host.client.run_task("t", task())
-    host.client.stop_task("t")
+    host.client.request("POST", "/v1/tasks/t/stop", wait="STOPPED").expect(200)  # soon it is forgotten
     records = [json.loads(line) for line in open(host.state / "metering/records.ndjson", encoding="utf-8")]
     assert [(record["task"], record["billedSeconds"]) for record in records] == [("t", 60)]
     eventually(lambda: host.client.raw("GET", "/v1/tasks/t").status == 404)
@@ -126,7 +126,7 @@ def test_a_stopped_task_is_metered_and_forgotten_in_time(make_host):
 
 @pytest.mark.slow
 def test_health_checks_decide(network):
-    check = {"command": ["CMD-SHELL", "test -e /tmp/well"], "interval": 5, "timeout": 2, "retries": 1}
+    check = {"command": ["CMD-SHELL", "test -e /tmp/well"], "interval": 5, "timeout": 60, "retries": 1}
     document = task(
         shell("main", "touch /tmp/well; " + IDLE, healthCheck=check),
         shell("late", IDLE, dependsOn=[{"containerName": "main", "condition": "HEALTHY"}]),
@@ -164,7 +164,7 @@ def test_a_read_only_root(network):
 
 def test_containers_share_the_ephemeral_disk(network):
     document = task(
-        shell("main", "until [ -e /data/two ]; do sleep 0.1; done; cat /data/two; df -k /data",
+        shell("main", "until [ -s /data/two ]; do sleep 0.1; done; cat /data/two; df -k /data",
               mountPoints=[mount()]),
         shell("side", "echo from-side >/data/two; sleep 60", essential=False, mountPoints=[mount()]),
         volumes=[{"name": "data"}],

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real packets: groups, references, live changes, anti-spoofing, attachments, subnets."""
 
-from harness.client import eventually
+import subprocess
+
+from harness.client import PATIENCE, eventually
 from harness.documents import ANYWHERE, IDLE, WEB, group, shell, task, tcp
 
 OUTSIDE = "192.168.70.0/24"
@@ -11,26 +13,45 @@ def address(object_):
     return object_["status"]["network"]["privateIpv4Address"]
 
 
-def get(host, target, port=80, namespace="outside"):
-    """Whether an HTTP request from a namespace is answered (False: nothing came back in time)."""
-    url = f"http://{target}:{port}/"
-    done = host.run("curl", "-sS", "--max-time", "2", "-o", "/dev/null", url, namespace=namespace, check=False)
-    return done.returncode == 0
+# How long nothing must come back; what does come has all the time it needs.
+SILENCE = 2
 
 
-def get_from_task(host, task_id, target, port=80):
-    url = f"http://{target}:{port}/"
-    done = host.in_task(task_id, "curl", "-sS", "--max-time", "2", "-o", "/dev/null", url, check=False)
-    return done.returncode == 0
+def curl(target, silent):
+    patience = SILENCE if silent else PATIENCE
+    return ("curl", "-sS", "--connect-timeout", patience, "--max-time", PATIENCE, "-o", "/dev/null", f"http://{target}/")
 
 
-def web_task(**fields):
-    return task(shell("web", WEB), **fields)
+def answers(host, target):
+    """Whether an HTTP request from `outside` is answered."""
+    return host.run(*curl(target, silent=False), namespace="outside", check=False).returncode == 0
+
+
+def is_silent(host, target):
+    """Whether a request from `outside` does not even get a connection."""
+    return host.run(*curl(target, silent=True), namespace="outside", check=False).returncode != 0
+
+
+def answers_task(host, task_id, target):
+    return host.in_task(task_id, *curl(target, silent=False), check=False).returncode == 0
+
+
+def is_silent_to_task(host, task_id, target):
+    return host.in_task(task_id, *curl(target, silent=True), check=False).returncode != 0
+
+
+def ping(target):
+    """Until the first reply."""
+    return ("ping", "-c", "1", "-w", str(int(PATIENCE)), target)
+
+
+def ping_in_vain(target):
+    return ("ping", "-c", "1", "-W", str(SILENCE), target)
 
 
 def serves(client, task_id, **fields):
     """Runs a web server and waits until it listens."""
-    check = {"command": ["CMD-SHELL", "wget -qO /dev/null http://127.0.0.1/"], "interval": 5, "timeout": 2}
+    check = {"command": ["CMD-SHELL", "wget -qO /dev/null http://127.0.0.1/"], "interval": 5, "timeout": 60}
     document = task(
         shell("web", WEB, healthCheck=check),
         shell("ready", IDLE, essential=False, dependsOn=[{"containerName": "web", "condition": "HEALTHY"}]),
@@ -42,22 +63,21 @@ def serves(client, task_id, **fields):
 def test_only_what_a_rule_allows_comes_in(outside):
     client = outside.client
     web = serves(client, "t")
-    assert get(outside, web)
+    assert answers(outside, web)
     client.put("/v1/security-groups/web", group(tcp(8080, OUTSIDE))).expect(200)
-    assert not get(outside, web), "a taken rule is gone at once"
+    assert is_silent(outside, web), "a taken rule is gone at once"
     client.put("/v1/security-groups/web", group(tcp(80, OUTSIDE))).expect(200)
-    assert get(outside, web), "a new rule holds at once"
+    assert answers(outside, web), "a new rule holds at once"
     client.stop_task("t")
 
 
 def test_icmp_is_a_rule_like_others(outside):
     client = outside.client
     found = address(client.run_task("t", task()))
-    ping = ("ping", "-c", "1", "-W", "1", found)
-    assert outside.run(*ping, namespace="outside", check=False).returncode != 0
+    assert outside.run(*ping_in_vain(found), namespace="outside", check=False).returncode != 0
     echo = {"ipProtocol": "icmp", "fromPort": 8, "toPort": -1, "ipRanges": [{"cidrIp": OUTSIDE}]}
     client.put("/v1/security-groups/web", group(echo)).expect(200)
-    assert outside.run(*ping, namespace="outside", check=False).returncode == 0
+    outside.run(*ping(found), namespace="outside")
     client.stop_task("t")
 
 
@@ -65,11 +85,10 @@ def test_egress_is_held_too(outside):
     client = outside.client
     client.apply({"/v1/security-groups/mute": group(egress=[])})
     client.run_task("t", task(groups=["mute"]))
-    ping = ("ping", "-c", "1", "-W", "1", "192.168.70.2")
-    assert outside.in_task("t", *ping, check=False).returncode != 0
+    assert outside.in_task("t", *ping_in_vain("192.168.70.2"), check=False).returncode != 0
     everything = [{"ipProtocol": "-1", "ipRanges": ANYWHERE}]
     client.put("/v1/security-groups/mute", group(egress=everything)).expect(200)
-    assert outside.in_task("t", *ping, check=False).returncode == 0
+    outside.in_task("t", *ping("192.168.70.2"))
     client.stop_task("t")
 
 
@@ -83,8 +102,8 @@ def test_a_group_reference_means_its_members(host, network):
     web = serves(network, "web")
     network.run_task("friend", task(groups=["callers"]))
     network.run_task("stranger", task(groups=["web"]))
-    assert get_from_task(host, "friend", web)
-    assert not get_from_task(host, "stranger", web)
+    assert answers_task(host, "friend", web)
+    assert is_silent_to_task(host, "stranger", web)
     for name in ("friend", "stranger", "web"):
         network.stop_task(name)
 
@@ -92,19 +111,36 @@ def test_a_group_reference_means_its_members(host, network):
 def test_a_forged_source_gets_nothing_through(outside):
     client = outside.client
     web = serves(client, "t")
-    assert outside.in_task("t", "ping", "-c", "1", "-W", "1", "192.168.70.2", check=False).returncode == 0
+    outside.in_task("t", *ping("192.168.70.2"))
     outside.in_task("t", "ip", "address", "add", "10.0.1.250/32", "dev", "eth0")
-    forged = ("ping", "-c", "2", "-W", "1", "-I", "10.0.1.250", "192.168.70.2")
-    capture = outside.spawn("timeout", "4", "tcpdump", "--immediate-mode", "-nn", "-l", "-i", "eth0", "src", "10.0.1.250",
-                            namespace="outside", stdout=-1, stderr=-3)
-    for line in capture.stdout:
-        if b"listening on" in line:
-            break
-    outside.in_task("t", *forged, check=False)
-    seen = capture.communicate()[0]
-    assert b"10.0.1.250" not in seen, seen
-    assert get(outside, web), "honest packets still pass"
+    capture = outside.spawn("timeout", PATIENCE, "tcpdump", "--immediate-mode", "-nn", "-l", "-i", "eth0",
+                            "icmp[icmptype] == icmp-echo", namespace="outside",
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until_seen(capture, "listening on")
+    outside.in_task("t", "ping", "-c", "2", "-W", "1", "-I", "10.0.1.250", "192.168.70.2", check=False)
+    outside.in_task("t", *ping("192.168.70.2"))
+    assert "10.0.1.250" not in until_seen(capture, f"{web} > "), "the honest one came after it"
+    capture.terminate()
+    capture.communicate()
+    eventually(lambda: spoofed_drops(client) >= 2)
+    assert answers(outside, web), "honest packets still pass"
     client.stop_task("t")
+
+
+def until_seen(process, words):
+    """What a process writes, up to a line with these words."""
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if words in line:
+            return seen
+    raise AssertionError(f"no {words!r} in {seen}")
+
+
+def spoofed_drops(client):
+    lines = client.raw("GET", "/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines
+               if line.startswith("penstock_task_dropped_packets_total") and 'reason="spoofed"' in line)
 
 
 def test_subnets_of_a_vpc_are_routed(host, network):
@@ -117,7 +153,7 @@ def test_subnets_of_a_vpc_are_routed(host, network):
     web = serves(network, "web", subnet="second")
     assert web.startswith("10.0.2.")
     network.run_task("friend", task())
-    assert get_from_task(host, "friend", web)
+    assert answers_task(host, "friend", web)
     for name in ("friend", "web"):
         network.stop_task(name)
 
@@ -135,7 +171,7 @@ def test_vpcs_may_overlap_and_do_not_meet(host, network):
     theirs = serves(network, "theirs", subnet="other", groups=["other"])
     assert ours == theirs, "overlapping ranges lease the same first address"
     network.run_task("second", task())
-    assert not get_from_task(host, "second", theirs)
+    assert is_silent_to_task(host, "second", theirs)
     for name in ("ours", "theirs", "second"):
         network.stop_task(name)
 
@@ -185,6 +221,5 @@ def test_nothing_reaches_the_host(outside):
     outside.run("ip", "address", "add", "10.200.0.1/32", "dev", "lo")
     outside.client.run_task("t", task())
     for target in ("10.200.0.1", "169.254.169.254"):
-        ping = outside.in_task("t", "ping", "-c", "1", "-W", "1", target, check=False)
-        assert ping.returncode != 0, target
+        assert outside.in_task("t", *ping_in_vain(target), check=False).returncode != 0, target
     outside.client.stop_task("t")

@@ -18,15 +18,15 @@ def host(make_host):
 def run_script(host, script, **fields):
     """Runs a task of one container to its end; its log."""
     host.client.put("/v1/tasks/t", task(shell("main", script, **fields.pop("container", {})), **fields)).expect(201)
-    stopped = host.client.wait_task("t", is_stopped, timeout=90)["status"]
+    stopped = host.client.wait_task("t", is_stopped)["status"]
     return stopped, host.client.log("t")
 
 
 def test_boots_runs_and_stops(host, network):
-    running = network.run_task("t", task(shell("main", IDLE, stopTimeout=20)), timeout=90)["status"]
+    running = network.run_task("t", task(shell("main", IDLE, stopTimeout=60)))["status"]
     assert container(running, "main")["lastStatus"] == "RUNNING"
     network.wait_log("t", "up")  # before that it does not listen to SIGTERM
-    stopped = network.stop_task("t", timeout=60)["status"]
+    stopped = network.stop_task("t")["status"]
     assert stopped["stopCode"] == "UserInitiated" and container(stopped, "main")["exitCode"] == 0
     assert host.task_pids("t") == []
 
@@ -47,7 +47,7 @@ def test_a_larger_disk_is_larger(host, network):
 
 
 def test_the_vmm_is_unprivileged(host, network):
-    network.run_task("t", task(), timeout=90)
+    network.run_task("t", task())
     vmm = [pid for pid in host.task_pids("t") if "qemu" in open(f"/proc/{pid}/comm", encoding="ascii").read()]
     assert len(vmm) == 1
     with open(f"/proc/{vmm[0]}/status", encoding="ascii") as file:
@@ -58,8 +58,7 @@ def test_the_vmm_is_unprivileged(host, network):
 
 
 def test_adoption_of_a_microvm(host, network):
-    before = network.run_task("t", task(shell("main", IDLE), shell("side", "sleep 5; exit 7", essential=False)),
-                              timeout=90)["status"]
+    before = network.run_task("t", task(shell("main", IDLE), shell("side", "sleep 5; exit 7", essential=False)))["status"]
     host.restart()
     found = network.wait_task("t", lambda status: container(status, "side")["lastStatus"] == "STOPPED")["status"]
     assert found["startedAt"] == before["startedAt"] and container(found, "side")["exitCode"] == 7
@@ -67,7 +66,7 @@ def test_adoption_of_a_microvm(host, network):
 
 
 def test_a_killed_vmm_ends_its_task(host, network):
-    network.run_task("t", task(), timeout=90)
+    network.run_task("t", task())
     host.kill_in_task("t", "KILL", "qemu-system")
     assert network.wait_task("t", is_stopped)["status"]["stoppedReason"]
 
