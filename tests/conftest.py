@@ -75,7 +75,10 @@ def _check_clean(host):
         return
     status, report = host.fsck()
     assert status == 0, report
-    host.stop()  # an orderly end, where sanitizers and valgrind look for leaks
+    host.client.delete_everything()
+    host.ctl("shutdown", "--stop-tasks")
+    assert host.wait_agent() == 0, "an orderly end, where sanitizers and valgrind look for leaks"
+    host.expect_nothing_left()
 
 
 @pytest.hookimpl(hookwrapper=True)

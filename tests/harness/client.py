@@ -11,6 +11,9 @@ from urllib.parse import urlencode
 # Bounds a hang, in seconds: nothing waits longer than it must. Valgrind makes everything slower.
 PATIENCE = 120 * float(os.environ.get("PENSTOCK_SLOWER", "1"))
 
+KINDS = ("tasks", "load-balancers", "target-groups", "file-systems", "security-groups", "subnets", "vpcs")
+NO_RULES = {"ipPermissions": [], "ipPermissionsEgress": []}
+
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout):
@@ -122,6 +125,17 @@ class Client:
     def stop_task(self, task, **options):
         self.request("POST", f"/v1/tasks/{task}/stop", options or None).expect(200)
         return self.wait_task(task, is_stopped)
+
+    def delete_everything(self):
+        """Stops all tasks and deletes all objects, users before what they use."""
+        for task in self.get("/v1/tasks")["items"]:
+            if not is_stopped(task["status"]):
+                self.stop_task(task["id"])
+        for group in self.get("/v1/security-groups")["items"]:  # they may name each other
+            self.put(f"/v1/security-groups/{group['id']}", {**group["spec"], **NO_RULES}).expect(200)
+        for kind in KINDS:
+            for item in self.get(f"/v1/{kind}")["items"]:
+                self.delete(f"/v1/{kind}/{item['id']}").expect(200, 204, 404)  # a task may be forgotten by itself
 
     def wait_task(self, task, condition):
         """The task's object as soon as condition(status) holds, driven by the watch. A

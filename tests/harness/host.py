@@ -212,8 +212,15 @@ class Host:
         return set(self.run("bash", SNAPSHOT, self.install, self.directory).stdout.splitlines())
 
     def leftovers(self):
-        """What was not here before: [] for a host as it was."""
-        return sorted(self.snapshot() - self.before)
+        """What was not here before and carries our mark."""
+        return sorted(line for line in self.snapshot() - self.before if self.install in line)
+
+    def expect_nothing_left(self):
+        """The host is as it was, or will be: a janitor may still be at work."""
+        try:
+            eventually(lambda: not self.leftovers())
+        except AssertionError:
+            raise AssertionError(f"left behind: {self.leftovers()}") from None
 
     def close(self):
         """Ends everything this host made, whatever state it is in: by its namespaces and its cgroups."""

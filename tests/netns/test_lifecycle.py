@@ -126,7 +126,7 @@ def test_a_stopped_task_is_metered_and_forgotten_in_time(make_host):
 
 @pytest.mark.slow
 def test_health_checks_decide(network):
-    check = {"command": ["CMD-SHELL", "test -e /tmp/well"], "interval": 5, "timeout": 60, "retries": 1}
+    check = {"command": ["CMD-SHELL", "test -e /tmp/well"], "interval": 5, "timeout": 60, "retries": 10}
     document = task(
         shell("main", "touch /tmp/well; " + IDLE, healthCheck=check),
         shell("late", IDLE, dependsOn=[{"containerName": "main", "condition": "HEALTHY"}]),

@@ -19,7 +19,8 @@ SILENCE = 2
 
 def curl(target, silent):
     patience = SILENCE if silent else PATIENCE
-    return ("curl", "-sS", "--connect-timeout", patience, "--max-time", PATIENCE, "-o", "/dev/null", f"http://{target}/")
+    limits = ("--connect-timeout", patience, "--max-time", PATIENCE)
+    return ("curl", "-sS", *limits, "-o", "/dev/null", f"http://{target}/")
 
 
 def answers(host, target):
@@ -51,7 +52,8 @@ def ping_in_vain(target):
 
 def serves(client, task_id, **fields):
     """Runs a web server and waits until it listens."""
-    check = {"command": ["CMD-SHELL", "wget -qO /dev/null http://127.0.0.1/"], "interval": 5, "timeout": 60}
+    command = ["CMD-SHELL", "wget -qO /dev/null http://127.0.0.1/"]
+    check = {"command": command, "interval": 5, "timeout": 60, "retries": 10}
     document = task(
         shell("web", WEB, healthCheck=check),
         shell("ready", IDLE, essential=False, dependsOn=[{"containerName": "web", "condition": "HEALTHY"}]),

@@ -6,11 +6,11 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "agent/base/buffer.h"
-#include "agent/base/clock.h"
 #include "agent/base/json.h"
 #include "agent/base/scope.h"
 
@@ -182,7 +182,7 @@ static void test_many_keys(void **state)
 {
 	scoped(buffer_release) struct buffer text = {0};
 	struct json_fault fault;
-	int64_t start_us = clock_monotonic_us();
+	clock_t start = clock(); // of the processor: what others take does not count
 
 	(void)state;
 	buffer_adds(&text, "{\"0\":0");
@@ -194,7 +194,7 @@ static void test_many_keys(void **state)
 	buffer_adds(&text, "\"7f\":1}");
 	assert_int_equal(read_buffer(&text, &fault), -EINVAL);
 	assert_string_equal(fault.pointer, "/7f");
-	assert_true(clock_monotonic_us() - start_us < 10 * 1000000);
+	assert_true((clock() - start) / CLOCKS_PER_SEC < 10);
 }
 
 static void test_long_pointer(void **state)

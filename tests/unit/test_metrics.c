@@ -247,6 +247,7 @@ static int promtool(const char *text)
 	assert_int_equal(write(pipe_fds[1], text, strlen(text)), strlen(text));
 	close(pipe_fds[1]);
 	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
 	return WEXITSTATUS(status);
 }
 

@@ -58,7 +58,8 @@ def test_the_vmm_is_unprivileged(host, network):
 
 
 def test_adoption_of_a_microvm(host, network):
-    before = network.run_task("t", task(shell("main", IDLE), shell("side", "sleep 5; exit 7", essential=False)))["status"]
+    side = shell("side", "sleep 5; exit 7", essential=False)
+    before = network.run_task("t", task(shell("main", IDLE), side))["status"]
     host.restart()
     found = network.wait_task("t", lambda status: container(status, "side")["lastStatus"] == "STOPPED")["status"]
     assert found["startedAt"] == before["startedAt"] and container(found, "side")["exitCode"] == 7
