@@ -231,7 +231,10 @@ snapshot() { bash "$PENSTOCK_ROOT/tests/lib/snapshot.sh" "$DEMO_INSTALL" "$RUN_D
 # What carries our mark in the machine's own namespaces, outside of ours; the rest of the
 # machine may change as it likes.
 machine_snapshot() {
+	local line
 	nsenter "--target=$PENSTOCK_OUTSIDE" --net --mount -- \
 		bash "$PENSTOCK_ROOT/tests/lib/snapshot.sh" "$DEMO_INSTALL" |
-		awk -v install="$DEMO_INSTALL" -v directory="$RUN_DIRECTORY" 'index($0, install) || index($0, directory)'
+		while IFS= read -r line; do # no grep: it would carry the mark itself
+			[[ $line != *"$DEMO_INSTALL"* && $line != *"$RUN_DIRECTORY"* ]] || say "$line"
+		done
 }
