@@ -11,7 +11,9 @@
 #include "agent/base/scope.h"
 #include "agent/ctl/client.h"
 
-enum { HEADER_LINE_MAX = 16 * 1024, READ_SIZE = 16 * 1024 };
+enum { LINE_MAX_BYTES = 16 * 1024, READ_SIZE = 16 * 1024, BODY_MAX_BYTES = 256 * 1024 * 1024 };
+
+static const char cut_off[] = "the agent closed the connection before its reply was complete";
 
 // What is read from the socket, with what is left over from the last read.
 struct source {
@@ -72,6 +74,8 @@ static int source_fill(struct source *source, struct error *err)
 	do
 		count = read(source->fd, source->bytes, sizeof(source->bytes));
 	while (count < 0 && errno == EINTR);
+	if (count < 0 && errno == ECONNRESET)
+		count = 0;
 	if (count < 0)
 		return error_errno(err, "read the reply");
 	source->begin = 0;
@@ -91,12 +95,12 @@ static int line_read(struct source *source, struct buffer *line, struct error *e
 		if (result < 0)
 			return result;
 		if (result == 0)
-			return error_set(err, ECONNRESET, "the reply ends too early");
+			return error_set(err, ECONNRESET, "%s", cut_off);
 		end = memchr(start, '\n', source->end - source->begin);
 		length = end ? (size_t)(end - start) : source->end - source->begin;
 		buffer_add(line, start, length);
 		source->begin += length + (end ? 1 : 0);
-		if (line->length > HEADER_LINE_MAX)
+		if (line->length > LINE_MAX_BYTES)
 			return error_set(err, EBADMSG, "the reply has a line without end");
 		if (!end)
 			continue;
@@ -108,6 +112,7 @@ static int line_read(struct source *source, struct buffer *line, struct error *e
 
 struct head {
 	int status;
+	char reason[48];
 	bool chunked, has_length;
 	uint64_t length;
 };
@@ -127,12 +132,14 @@ static int head_read(struct source *source, struct head *ret_head, struct error 
 {
 	scoped(buffer_release) struct buffer line = {0};
 	struct head head = {0};
+	char digits[4];
 	int result = line_read(source, &line, err);
 
 	if (result < 0)
 		return result;
-	if (sscanf(buffer_text(&line), "HTTP/1.1 %3d", &head.status) != 1)
+	if (sscanf(buffer_text(&line), "HTTP/1.1 %3[0-9] %47[ -~]", digits, head.reason) < 1)
 		return error_set(err, EBADMSG, "this is not an HTTP reply");
+	head.status = atoi(digits);
 	while ((result = line_read(source, &line, err)) == 0 && line.length > 0)
 		header_read(&head, line.data);
 	if (result == 0)
@@ -145,10 +152,12 @@ struct sink {
 	struct client_reply *reply;
 };
 
-static int sink_take(struct sink *sink, const char *bytes, size_t count)
+static int sink_take(struct sink *sink, const char *bytes, size_t count, struct error *err)
 {
 	if (sink->request->receive && sink->reply->status / 100 == 2)
 		return sink->request->receive(bytes, count, sink->request->context);
+	if (count > BODY_MAX_BYTES - sink->reply->body.length)
+		return error_set(err, EBADMSG, "the reply is larger than %d bytes", BODY_MAX_BYTES);
 	buffer_add(&sink->reply->body, bytes, count);
 	return 0;
 }
@@ -163,12 +172,10 @@ static int body_pass(struct source *source, uint64_t count, struct sink *sink, s
 		if (result < 0)
 			return result;
 		if (result == 0)
-			return count == UINT64_MAX
-				       ? 0
-				       : error_set(err, ECONNRESET, "the reply ends too early");
+			return count == UINT64_MAX ? 0 : error_set(err, ECONNRESET, "%s", cut_off);
 		if (part > count)
 			part = (size_t)count;
-		result = sink_take(sink, source->bytes + source->begin, part);
+		result = sink_take(sink, source->bytes + source->begin, part, err);
 		if (result < 0)
 			return result;
 		source->begin += part;
@@ -178,20 +185,28 @@ static int body_pass(struct source *source, uint64_t count, struct sink *sink, s
 	return 0;
 }
 
+// A chunk's length: hexadecimal digits, perhaps an extension behind them.
+static int chunk_size(const char *line, uint64_t *ret_size)
+{
+	size_t digits = strspn(line, "0123456789abcdefABCDEF");
+
+	if (digits == 0 || digits > 15 || (line[digits] && line[digits] != ';'))
+		return -EBADMSG;
+	*ret_size = strtoull(line, NULL, 16);
+	return 0;
+}
+
 static int chunks_pass(struct source *source, struct sink *sink, struct error *err)
 {
 	scoped(buffer_release) struct buffer line = {0};
 
 	for (;;) {
-		unsigned long long size;
-		char *end;
+		uint64_t size;
 		int result = line_read(source, &line, err);
 
 		if (result < 0)
 			return result;
-		errno = 0;
-		size = strtoull(buffer_text(&line), &end, 16);
-		if (errno || end == buffer_text(&line) || (*end && *end != ';'))
+		if (chunk_size(buffer_text(&line), &size) < 0)
 			return error_set(err, EBADMSG, "the reply has a bad chunk");
 		if (size == 0)
 			return 0;
@@ -211,6 +226,7 @@ static int reply_read(struct source *source, struct sink *sink, struct error *er
 	if (result < 0)
 		return result;
 	sink->reply->status = head.status;
+	memcpy(sink->reply->reason, head.reason, sizeof(head.reason));
 	if (head.chunked)
 		return chunks_pass(source, sink, err);
 	if (head.status == 204)

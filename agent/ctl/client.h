@@ -20,11 +20,13 @@ struct client_request {
 };
 
 struct client_reply {
-	int status; // 0: no reply, `err` says why
+	int status;      // 0: no reply, `err` says why
+	char reason[48]; // the words behind the status
 	struct buffer body;
-	struct error err; // code ECONNREFUSED, ENOENT, EACCES: nobody there
+	struct error err; // code ECONNREFUSED, ENOENT, EACCES: nobody there; ECONNRESET: gone since
 };
 
-// 0 when there is a reply of any status, else negative.
+// 0 when there is a whole reply of any status, else negative: without `err` it was `receive` that
+// ended it.
 int client_perform(const struct client_request *request, struct client_reply *ret_reply);
 void client_reply_release(struct client_reply *reply);
