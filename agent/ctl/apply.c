@@ -1,71 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// apply and delete: objects as documents.
-#include <errno.h>
-#include <fcntl.h>
+// apply: objects as documents.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/base/file.h"
-#include "agent/base/json.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/input.h"
-
-enum { INPUT_BYTES_MAX = 64 * 1024 * 1024, INPUT_DEPTH_MAX = 36 };
-
-// --- Input, for apply and run ---
-
-static int stdin_read(struct buffer *text)
-{
-	char bytes[16 * 1024];
-	ssize_t count;
-
-	while ((count = read(STDIN_FILENO, bytes, sizeof(bytes))) > 0 &&
-	       text->length <= INPUT_BYTES_MAX)
-		buffer_add(text, bytes, (size_t)count);
-	return count < 0 ? -errno : 0;
-}
-
-static bool text_read(const char *file, struct buffer *ret_text)
-{
-	struct error err = {0};
-	char *text;
-	size_t length;
-
-	if (strcmp(file, "-") == 0) {
-		if (stdin_read(ret_text) == 0)
-			return true;
-		perror("penstockctl: standard input");
-		return false;
-	}
-	if (file_read(AT_FDCWD, file, INPUT_BYTES_MAX, &text, &length, &err) < 0) {
-		fprintf(stderr, "penstockctl: %s\n", err.message);
-		return false;
-	}
-	buffer_add(ret_text, text, length);
-	free(text);
-	return true;
-}
-
-cJSON *input_read(const char *file)
-{
-	static const struct json_limits limits = {INPUT_BYTES_MAX, INPUT_DEPTH_MAX};
-	scoped(buffer_release) struct buffer text = {0};
-	struct json_fault fault;
-	cJSON *document;
-
-	if (!text_read(file, &text))
-		return NULL;
-	if (json_read(buffer_text(&text), text.length, &limits, &document, &fault) == 0)
-		return document;
-	fprintf(stderr, "penstockctl: %s: %s%s%s\n",
-		strcmp(file, "-") == 0 ? "standard input" : file, fault.pointer,
-		fault.pointer[0] ? ": " : "", fault.message);
-	return NULL;
-}
-
-// --- apply ---
 
 struct bundle {
 	const cJSON **objects;
@@ -77,7 +18,7 @@ static bool object_check(const cJSON *object, size_t place)
 	const cJSON *kind = cJSON_GetObjectItemCaseSensitive(object, "kind");
 	const cJSON *id = cJSON_GetObjectItemCaseSensitive(object, "id");
 
-	if (!cJSON_IsString(kind) || !kind_path(kind->valuestring))
+	if (!cJSON_IsString(kind) || !kind_name(kind->valuestring))
 		fprintf(stderr,
 			"penstockctl: object %zu: \"kind\" must be vpc, subnet, security-group, "
 			"file-system, target-group, load-balancer or task\n",
@@ -145,18 +86,15 @@ static int object_apply(const struct ctl *ctl, const cJSON *object, bool dry_run
 	const struct client_request request = {
 		.socket_path = ctl->socket_path, .method = "PUT", .body = spec};
 	struct client_request placed = request;
-	const char *unused;
 
 	buffer_addf(&name, "%s/%s", kind, id);
-	if (!object_path(buffer_text(&name), &path, &unused))
+	if (!object_path(buffer_text(&name), &path))
 		return EXIT_USAGE;
 	if (dry_run)
 		buffer_adds(&path, "?dryRun=true");
 	placed.path = buffer_text(&path);
-	if (client_perform(&placed, &reply) < 0 || reply.status / 100 != 2) {
-		fprintf(stderr, "%s/%s was not applied\n", kind, id);
-		return reply_fail(&reply);
-	}
+	if (client_perform(&placed, &reply) < 0 || reply.status / 100 != 2)
+		return reply_fail(ctl, buffer_text(&name), &reply);
 	if (ctl->json)
 		puts(buffer_text(&reply.body));
 	else
@@ -176,14 +114,7 @@ static int run_apply(const struct ctl *ctl, int argc, char **argv)
 	struct bundle bundle = {0};
 	int result = EXIT_USAGE;
 
-	switch (options_take(&verb_apply, argc, argv, options, ARRAY_LENGTH(options))) {
-	case -1:
-		return EXIT_USAGE;
-	case 0:
-		break;
-	default:
-		return usage_error(&verb_apply, "unexpected argument ", argv[1]);
-	}
+	options_take(&verb_apply, argc, argv, options, ARRAY_LENGTH(options));
 	if (!file)
 		return usage_error(&verb_apply, "which file? -f FILE, or -f - for standard input",
 				   "");
@@ -220,53 +151,4 @@ const struct verb verb_apply = {
 		"0.1.0/24\"}}]\n"
 		"  END",
 	.run = run_apply,
-};
-
-// --- delete ---
-
-static int object_delete(const struct ctl *ctl, const char *name)
-{
-	scoped(buffer_release) struct buffer path = {0};
-	scoped(client_reply_release) struct client_reply reply = {0};
-	struct client_request request = {.socket_path = ctl->socket_path, .method = "DELETE"};
-	const char *kind;
-
-	if (!object_path(name, &path, &kind))
-		return EXIT_USAGE;
-	request.path = buffer_text(&path);
-	if (client_perform(&request, &reply) < 0 || reply.status / 100 != 2)
-		return reply_fail(&reply);
-	if (!ctl->json)
-		printf("%s: deleted\n", name);
-	return EXIT_DONE;
-}
-
-static int run_delete(const struct ctl *ctl, int argc, char **argv)
-{
-	int count = options_take(&verb_delete, argc, argv, NULL, 0), result = EXIT_DONE;
-
-	if (count < 0)
-		return EXIT_USAGE;
-	if (count == 0)
-		return usage_error(&verb_delete, "which object?", "");
-	for (int i = 1; i <= count && (result == EXIT_DONE || result == EXIT_NOT_FOUND); i++) {
-		int one;
-
-		if (!strchr(argv[i], '/'))
-			return usage_error(&verb_delete, "say its kind, as in task/", argv[i]);
-		one = object_delete(ctl, argv[i]);
-		result = one == EXIT_DONE ? result : one;
-	}
-	return result;
-}
-
-const struct verb verb_delete = {
-	.name = "delete",
-	.arguments = "KIND/ID...",
-	.summary = "delete objects nobody uses, forget stopped tasks",
-	.help = "An object that others use is refused, with its users. A task must be STOPPED.\n"
-		"KIND: vpc, subnet, sg, fs, tg, lb, task (or the long names).\n"
-		"\n"
-		"Example: penstockctl delete task/web-1 sg/web subnet/a vpc/main",
-	.run = run_delete,
 };

@@ -23,15 +23,17 @@ enum exit_code {
 
 struct ctl {
 	const char *socket_path;
-	bool json; // -o json
+	bool socket_default; // neither --socket nor the environment named it
+	bool json;           // -o json
 };
 
 // A verb gets its own arguments, argv[0] being its name, and returns an exit code.
 struct verb {
 	const char *name;
 	const char *arguments; // "TASK [CONTAINER]"
-	const char *summary;   // one line
-	const char *help;      // what it does, its options, examples
+	int arguments_min, arguments_max;
+	const char *summary; // one line
+	const char *help;    // what it does, its options, examples
 	int (*run)(const struct ctl *ctl, int argc, char **argv);
 };
 
@@ -48,32 +50,52 @@ struct option_value {
 	bool *flag;
 };
 
-// Takes the options out of argv: positional arguments stay, in order. Returns how many there are
-// (argv[0] not counted), or -1 after saying what is wrong.
+struct globals {
+	struct ctl ctl;
+	bool help, version;
+};
+
+// Both take options out of argv (up to "--") and end the program when the command line is wrong, as
+// argp_parse() does. The first takes those of every verb, wherever they stand, and returns the new
+// argc; the second those of a verb, and returns how many arguments there are (argv[0] not counted):
+// as many as the verb wants.
+int globals_take(struct globals *globals, int argc, char **argv);
 int options_take(const struct verb *verb, int argc, char **argv, const struct option_value *options,
 		 size_t option_count);
-int usage_error(const struct verb *verb, const char *message, const char *what);
+int usage_error(const struct verb *verb, const char *message, const char *what); // EXIT_USAGE
 void verb_help(const struct verb *verb);
 
 // --- objects.c ---
 
-// "sg/web" -> path "/v1/security-groups/web" and its kind. A bare id is a task's. False after
-// saying what is wrong.
-bool object_path(const char *name, struct buffer *ret_path, const char **ret_kind);
-const char *kind_path(const char *kind); // NULL: no such kind
-int kind_order(const char *kind);        // what others refer to comes first
+// "sg/web" -> its path "/v1/security-groups/web" and its kind's full name; a bare id is a task's.
+// NULL after saying what is wrong.
+const char *object_path(const char *name, struct buffer *ret_path);
+// The same for a verb that takes tasks only.
+bool task_path(const struct verb *verb, const char *name, struct buffer *ret_path);
+const char *kind_name(const char *word); // "sg" -> "security-group"; NULL: no such kind
+int kind_order(const char *word);        // what others refer to comes first; -1: no such kind
+
+// --- errors.c ---
+
+// Both say on standard error what went wrong, in the API's form {code, message, details} with -o
+// json, and return the exit code. `object` is what it is about ("sg/web"), or NULL.
+// The first is for an unsuccessful reply or connection.
+int reply_fail(const struct ctl *ctl, const char *object, const struct client_reply *reply);
+// EXIT_REFUSED, EXIT_UNREACHABLE or EXIT_NOT_FOUND; the hint may be NULL.
+int fail(const struct ctl *ctl, enum exit_code result, const char *object, const char *message,
+	 const char *hint);
 
 // --- output.c ---
 
-// Says what an unsuccessful reply (or connection) means; returns the exit code.
-int reply_fail(const struct client_reply *reply);
 // A GET whose reply is parsed; the exit code, EXIT_DONE with *ret_document (cJSON_Delete).
 int document_get(const struct ctl *ctl, const char *path, cJSON **ret_document);
 void document_print(const cJSON *document); // indented JSON
+void line_print(const cJSON *document);     // JSON on one line
 void document_release(cJSON **document);
 
-// Text of a member, numbers printed; "-" when absent. Valid until the member's document goes or the
-// eighth next call.
+// Text of a member for showing: numbers printed, control characters (a guest may have sent some to
+// the terminal) replaced; "-" when absent. Valid until the member's document goes or the eighth
+// next call.
 const char *member_text(const cJSON *object, const char *path);
 const cJSON *member_at(const cJSON *object, const char *path); // "status.network.vpcId"
 
@@ -89,3 +111,11 @@ void table_add(struct table *table, const char *const *cells);
 void table_print(struct table *table); // and releases it
 // "5m12s" since an RFC 3339 time, "-" when there is none.
 const char *age_text(const char *rfc3339, char *buffer, size_t size);
+
+// --- doctor.c ---
+
+struct config;
+
+// The agent's configuration: the named file, or (NULL) the default one. -ENOENT: that one is not
+// there, and the defaults hold; any other error is one.
+int config_load(const char *file, struct config *ret_config, struct error *err);

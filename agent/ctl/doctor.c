@@ -253,8 +253,10 @@ static void check_reader_group(const struct host *host, struct finding *finding)
 
 static void check_agent(const struct host *host, struct finding *finding)
 {
+	const char *socket =
+		host->ctl->socket_default ? host->config.socket : host->ctl->socket_path;
 	const struct client_request request = {
-		.socket_path = host->ctl->socket_path, .method = "GET", .path = "/readyz"};
+		.socket_path = socket, .method = "GET", .path = "/readyz"};
 	scoped(client_reply_release) struct client_reply reply = {0};
 
 	if (client_perform(&request, &reply) < 0) {
@@ -263,8 +265,7 @@ static void check_agent(const struct host *host, struct finding *finding)
 	} else if (reply.status != 200) {
 		say(finding, VERDICT_WARN, "the agent is not ready (%d)", reply.status);
 	} else {
-		say(finding, VERDICT_OK, "the agent answers on %s and is ready",
-		    host->ctl->socket_path);
+		say(finding, VERDICT_OK, "the agent answers on %s and is ready", socket);
 	}
 }
 
@@ -310,29 +311,25 @@ static void finding_print(const char *name, const struct finding *finding)
 		printf("%-5s %-14s -> %s\n", "", "", finding->advice);
 }
 
-static void host_open(const struct ctl *ctl, const char *file, struct host *host)
+int config_load(const char *file, struct config *ret_config, struct error *err)
 {
-	host->ctl = ctl;
-	config_defaults(&host->config);
-	host->config_result =
-		config_read(file ? file : CONFIG_DEFAULT_FILE, &host->config, &host->config_error);
-	if (file && host->config_result == -ENOENT)
-		host->config_result = -EINVAL; // the named file must be there
+	int result;
+
+	config_defaults(ret_config);
+	result = config_read(file ? file : CONFIG_DEFAULT_FILE, ret_config, err);
+	return file && result == -ENOENT ? -EINVAL : result;
 }
 
 static int run_doctor(const struct ctl *ctl, int argc, char **argv)
 {
 	const char *file = getenv("PENSTOCK_CONFIG");
 	const struct option_value options[] = {{"--config", "-c", &file, NULL}};
-	int count = options_take(&verb_doctor, argc, argv, options, ARRAY_LENGTH(options));
 	scoped(document_release) cJSON *document = cJSON_CreateArray();
 	enum verdict worst = VERDICT_OK;
-	struct host host = {0};
+	struct host host = {.ctl = ctl};
 
-	if (count != 0)
-		return count < 0 ? EXIT_USAGE
-				 : usage_error(&verb_doctor, "unexpected argument ", argv[1]);
-	host_open(ctl, file, &host);
+	options_take(&verb_doctor, argc, argv, options, ARRAY_LENGTH(options));
+	host.config_result = config_load(file, &host.config, &host.config_error);
 	for (size_t i = 0; i < ARRAY_LENGTH(checks); i++) {
 		struct finding finding = {0};
 

@@ -56,20 +56,6 @@ static void print_json(const struct fsck_report *report)
 	document_print(document);
 }
 
-// The named file must be there; the default one need not.
-static int config_load(const char *file, struct config *ret_config, struct error *err)
-{
-	int result;
-
-	config_defaults(ret_config);
-	result = config_read(file ? file : CONFIG_DEFAULT_FILE, ret_config, err);
-	if (result == -ENOENT && !file) {
-		error_clear(err);
-		return 0;
-	}
-	return result;
-}
-
 static int run_fsck(const struct ctl *ctl, int argc, char **argv)
 {
 	const char *file = getenv("PENSTOCK_CONFIG");
@@ -78,23 +64,20 @@ static int run_fsck(const struct ctl *ctl, int argc, char **argv)
 		{"--config", "-c", &file, NULL},
 		{"--repair", NULL, NULL, &repair},
 	};
-	int count = options_take(&verb_fsck, argc, argv, options, ARRAY_LENGTH(options));
 	scoped(arena_release) struct arena arena = {0};
 	struct fsck_report report;
 	struct config config;
 	struct error err = {0};
+	int result;
 
-	if (count != 0)
-		return count < 0 ? EXIT_USAGE
-				 : usage_error(&verb_fsck, "unexpected argument ", argv[1]);
-	if (config_load(file, &config, &err) < 0) {
+	options_take(&verb_fsck, argc, argv, options, ARRAY_LENGTH(options));
+	result = config_load(file, &config, &err);
+	if (result < 0 && result != -ENOENT) {
 		fprintf(stderr, "penstockctl: %s\n", err.message);
 		return EXIT_USAGE;
 	}
-	if (fsck_run(&config, repair, &arena, &report, &err) < 0) {
-		fprintf(stderr, "penstockctl: fsck: %s\n", err.message);
-		return EXIT_REFUSED;
-	}
+	if (fsck_run(&config, repair, &arena, &report, &err) < 0)
+		return fail(ctl, EXIT_REFUSED, NULL, err.message, NULL);
 	if (ctl->json)
 		print_json(&report);
 	else

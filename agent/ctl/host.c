@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// host, shutdown and fsck.
+// host and shutdown: the agent itself.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,13 +21,11 @@ static void print_member(const cJSON *member, const char *prefix)
 
 static int run_host(const struct ctl *ctl, int argc, char **argv)
 {
-	int count = options_take(&verb_host, argc, argv, NULL, 0), result;
 	scoped(document_release) cJSON *host = NULL;
 	const cJSON *member, *inner;
+	int result;
 
-	if (count != 0)
-		return count < 0 ? EXIT_USAGE
-				 : usage_error(&verb_host, "unexpected argument ", argv[1]);
+	options_take(&verb_host, argc, argv, NULL, 0);
 	result = document_get(ctl, "/v1/host", &host);
 	if (result != EXIT_DONE)
 		return result;
@@ -84,25 +82,22 @@ static int agent_end_wait(const struct ctl *ctl, bool stop_tasks)
 	scoped(client_reply_release) struct client_reply reply = {0}, stream = {0};
 
 	if (client_perform(&shut_down, &reply) < 0 || reply.status != 202)
-		return reply_fail(&reply);
+		return reply_fail(ctl, NULL, &reply);
 	// Whatever ends it – an ended stream, a cut connection, nobody listening – the agent has
 	// gone.
 	client_perform(&follow, &stream);
 	return stream.status == 200 || stream.err.code == ECONNREFUSED ||
 			       stream.err.code == ENOENT || stream.err.code == ECONNRESET
 		       ? EXIT_DONE
-		       : reply_fail(&stream);
+		       : reply_fail(ctl, NULL, &stream);
 }
 
 static int run_shutdown(const struct ctl *ctl, int argc, char **argv)
 {
 	bool stop_tasks = false;
 	const struct option_value options[] = {{"--stop-tasks", NULL, NULL, &stop_tasks}};
-	int count = options_take(&verb_shutdown, argc, argv, options, ARRAY_LENGTH(options));
 
-	if (count != 0)
-		return count < 0 ? EXIT_USAGE
-				 : usage_error(&verb_shutdown, "unexpected argument ", argv[1]);
+	options_take(&verb_shutdown, argc, argv, options, ARRAY_LENGTH(options));
 	return agent_end_wait(ctl, stop_tasks);
 }
 

@@ -6,3 +6,4 @@
 // The JSON document of a file ("-": standard input), strictly read; NULL after saying what is
 // wrong.
 cJSON *input_read(const char *file);
+const char *input_name(const char *file); // for messages

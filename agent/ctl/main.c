@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // penstockctl: the agent's API for people and scripts.
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,11 @@ static const char epilogue[] =
 	"\n"
 	"  -o table|json     for people (default) or for programs\n"
 	"  --version, --help\n"
+	"\n"
+	"With -o json standard output is the result alone. What the agent refuses stands on\n"
+	"standard error as {\"code\", \"message\", \"details\"}, an object per line; wrong usage "
+	"is\n"
+	"told as text.\n"
 	"\n"
 	"Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers,\n"
 	"            4 not found, 5 the awaited state did not come in time.\n"
@@ -56,95 +62,57 @@ static const struct verb *verb_find(const char *name)
 	return NULL;
 }
 
-static int bad_usage(const char *message, const char *what)
+static int verb_run_named(const struct globals *globals, int argc, char **argv)
 {
-	fprintf(stderr, "penstockctl: %s%s\n\n%s\nMore: penstockctl --help\n", message, what,
-		about);
-	return EXIT_USAGE;
+	const struct verb *verb = verb_find(argv[0]);
+
+	if (!verb)
+		return usage_error(NULL, "unknown verb ", argv[0]);
+	if (!globals->help)
+		return verb->run(&globals->ctl, argc, argv);
+	verb_help(verb);
+	return EXIT_DONE;
 }
 
-struct globals {
-	struct ctl ctl;
-	bool help, version;
-};
-
-// Takes the global options out of argv, wherever they stand before "--". Returns the new argc, or
-// -1 after saying what is wrong.
-static int globals_take(struct globals *globals, int argc, char **argv)
+static int run(struct globals *globals, int argc, char **argv)
 {
-	const char *format = NULL;
-	const struct {
-		const char *name;
-		const char **text;
-		bool *flag;
-	} options[] = {
-		{"--socket", &globals->ctl.socket_path, NULL},
-		{"-o", &format, NULL},
-		{"--help", NULL, &globals->help},
-		{"-h", NULL, &globals->help},
-		{"--version", NULL, &globals->version},
-	};
-	int kept = 1;
-
-	for (int i = 1; i < argc; i++) {
-		size_t found = 0;
-
-		while (found < ARRAY_LENGTH(options) && strcmp(options[found].name, argv[i]) != 0)
-			found++;
-		if (found == ARRAY_LENGTH(options))
-			argv[kept++] = argv[i];
-		else if (options[found].flag)
-			*options[found].flag = true;
-		else if (i + 1 == argc) {
-			bad_usage("a value is missing behind ", argv[i]);
-			return -1;
-		} else
-			*options[found].text = argv[++i];
+	if (argc > 0 && strcmp(argv[0], "help") == 0) {
+		globals->help = true;
+		argc--;
+		argv++;
 	}
-	if (format && strcmp(format, "json") != 0 && strcmp(format, "table") != 0) {
-		bad_usage("-o takes table or json, not ", format);
-		return -1;
-	}
-	globals->ctl.json = format && strcmp(format, "json") == 0;
-	return kept;
+	if (globals->version)
+		puts("penstockctl " PENSTOCK_VERSION);
+	else if (argc > 0)
+		return verb_run_named(globals, argc, argv);
+	else if (globals->help)
+		help();
+	else
+		return usage_error(NULL, "which verb?", "");
+	return EXIT_DONE;
+}
+
+// A result that could not be written is none.
+static int output_end(int result)
+{
+	bool failed = ferror(stdout);
+
+	errno = 0;
+	if (fflush(stdout) == 0 && !failed)
+		return result;
+	fprintf(stderr, "penstockctl: standard output: %s\n",
+		errno ? strerror(errno) : "write error");
+	return EXIT_REFUSED;
 }
 
 int main(int argc, char **argv)
 {
-	const char *environment = getenv("PENSTOCK_SOCKET");
-	struct globals globals = {.ctl.socket_path =
-					  environment ? environment : CTL_DEFAULT_SOCKET};
-	const struct verb *verb;
+	struct globals globals = {.ctl.socket_path = getenv("PENSTOCK_SOCKET")};
 
 	signal(SIGPIPE, SIG_DFL);
 	argc = globals_take(&globals, argc, argv);
-	if (argc < 0)
-		return EXIT_USAGE;
-	if (globals.version) {
-		puts("penstockctl " PENSTOCK_VERSION);
-		return EXIT_DONE;
-	}
-	if (argc < 2) {
-		if (!globals.help)
-			return bad_usage("which verb?", "");
-		help();
-		return EXIT_DONE;
-	}
-	if (strcmp(argv[1], "help") == 0) {
-		globals.help = true;
-		argc--;
-		argv++;
-	}
-	if (argc < 2) {
-		help();
-		return EXIT_DONE;
-	}
-	verb = verb_find(argv[1]);
-	if (!verb)
-		return bad_usage("unknown verb ", argv[1]);
-	if (globals.help) {
-		verb_help(verb);
-		return EXIT_DONE;
-	}
-	return verb->run(&globals.ctl, argc - 1, argv + 1);
+	globals.ctl.socket_default = !globals.ctl.socket_path;
+	if (globals.ctl.socket_default)
+		globals.ctl.socket_path = CTL_DEFAULT_SOCKET;
+	return output_end(run(&globals, argc - 1, argv + 1));
 }

@@ -46,10 +46,8 @@ static int run_eni(const struct ctl *ctl, int argc, char **argv)
 	scoped(buffer_release) struct buffer path = {0};
 	const cJSON *eni;
 
-	if (count < 0)
-		return EXIT_USAGE;
-	if (count > 1 || (count == 1 && !id_is_valid(argv[1])))
-		return usage_error(&verb_eni, "give one ENI id, or none", "");
+	if (count == 1 && !id_is_valid(argv[1]))
+		return usage_error(&verb_eni, "no ENI can be named ", argv[1]);
 	buffer_addf(&path, "/v1/enis%s%s", count ? "/" : "", count ? argv[1] : "");
 	result = document_get(ctl, buffer_text(&path), &document);
 	if (result != EXIT_DONE)
@@ -70,6 +68,7 @@ static int run_eni(const struct ctl *ctl, int argc, char **argv)
 const struct verb verb_eni = {
 	.name = "eni",
 	.arguments = "[ENI]",
+	.arguments_max = 1,
 	.summary = "network interfaces: whose tap is this?",
 	.help = "The ENIs of all tasks, or one: address, MAC, the interface's name in its VPC's\n"
 		"namespace, security groups.\n"
@@ -164,10 +163,8 @@ static int run_lb(const struct ctl *ctl, int argc, char **argv)
 	scoped(document_release) cJSON *document = NULL;
 	scoped(buffer_release) struct buffer path = {0};
 
-	if (count < 0)
-		return EXIT_USAGE;
-	if (count > 1 || (count == 1 && !id_is_valid(argv[1])))
-		return usage_error(&verb_lb, "give one load balancer's id, or none", "");
+	if (count == 1 && !id_is_valid(argv[1]))
+		return usage_error(&verb_lb, "no load balancer can be named ", argv[1]);
 	buffer_addf(&path, "/v1/load-balancers%s%s", count ? "/" : "", count ? argv[1] : "");
 	result = document_get(ctl, buffer_text(&path), &document);
 	if (result != EXIT_DONE)
@@ -184,6 +181,7 @@ static int run_lb(const struct ctl *ctl, int argc, char **argv)
 const struct verb verb_lb = {
 	.name = "lb",
 	.arguments = "[LOAD-BALANCER]",
+	.arguments_max = 1,
 	.summary = "load balancers; with an id also the health of its targets",
 	.help = "Without an id all of them: address, listeners, groups. With one, the targets "
 		"behind\n"

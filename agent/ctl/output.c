@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What penstockctl prints: errors, JSON, aligned tables.
-#include <errno.h>
+// What penstockctl prints: JSON, aligned tables.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,55 +13,6 @@ void document_release(cJSON **document)
 	cJSON_Delete(*document);
 }
 
-static int unreachable(const struct client_reply *reply)
-{
-	fprintf(stderr, "penstockctl: %s\n", reply->err.message);
-	if (reply->err.code == ENOENT || reply->err.code == ECONNREFUSED)
-		fprintf(stderr, "Is penstockd running? Another socket: --socket PATH or "
-				"PENSTOCK_SOCKET.\n");
-	if (reply->err.code == EACCES)
-		fprintf(stderr, "Only root and the configured groups may use the socket.\n");
-	return EXIT_UNREACHABLE;
-}
-
-static void print_details(const cJSON *details)
-{
-	const cJSON *detail;
-
-	cJSON_ArrayForEach(detail, details) {
-		const char *pointer = member_text(detail, "pointer");
-		bool whole = pointer[0] != '/' || strncmp(pointer, "/v1/", 4) == 0;
-
-		fprintf(stderr, "  %s%s%s\n", whole ? "" : pointer, whole ? "" : ": ",
-			member_text(detail, "message"));
-	}
-}
-
-int reply_fail(const struct client_reply *reply)
-{
-	scoped(document_release) cJSON *document = NULL;
-	const char *message, *first;
-	const cJSON *details;
-	bool repeated;
-
-	if (reply->err.code)
-		return unreachable(reply);
-	document = cJSON_Parse(buffer_text(&reply->body));
-	if (!document) {
-		fprintf(stderr, "penstockctl: the agent answers %d\n", reply->status);
-		return EXIT_REFUSED;
-	}
-	details = cJSON_GetObjectItemCaseSensitive(document, "details");
-	message = member_text(document, "message");
-	first = details ? member_text(details->child, "message") : "-";
-	// A message that only repeats the first detail is said once, with its place.
-	repeated = strcmp(message, first) == 0;
-	fprintf(stderr, "penstockctl: %s:%s%s\n", member_text(document, "code"),
-		repeated ? "" : " ", repeated ? "" : message);
-	print_details(details);
-	return reply->status == 404 ? EXIT_NOT_FOUND : EXIT_REFUSED;
-}
-
 int document_get(const struct ctl *ctl, const char *path, cJSON **ret_document)
 {
 	const struct client_request request = {
@@ -71,12 +21,10 @@ int document_get(const struct ctl *ctl, const char *path, cJSON **ret_document)
 	cJSON *document;
 
 	if (client_perform(&request, &reply) < 0 || reply.status != 200)
-		return reply_fail(&reply);
+		return reply_fail(ctl, NULL, &reply);
 	document = cJSON_Parse(buffer_text(&reply.body));
-	if (!document) {
-		fprintf(stderr, "penstockctl: the agent's reply is not JSON\n");
-		return EXIT_REFUSED;
-	}
+	if (!document)
+		return fail(ctl, EXIT_REFUSED, NULL, "the agent's reply is not JSON", NULL);
 	*ret_document = document;
 	return EXIT_DONE;
 }
@@ -84,6 +32,13 @@ int document_get(const struct ctl *ctl, const char *path, cJSON **ret_document)
 void document_print(const cJSON *document)
 {
 	scoped_free char *text = cJSON_Print(document);
+
+	puts(text ? text : "");
+}
+
+void line_print(const cJSON *document)
+{
+	scoped_free char *text = cJSON_PrintUnformatted(document);
 
 	puts(text ? text : "");
 }
@@ -102,6 +57,18 @@ const cJSON *member_at(const cJSON *object, const char *path)
 	return object;
 }
 
+// U+0000 to U+001F, U+007F, and U+0080 to U+009F, which is two bytes in UTF-8.
+static char *controls_replace(char *text)
+{
+	for (unsigned char *byte = (unsigned char *)text; *byte; byte++) {
+		if (*byte < 0x20 || *byte == 0x7f)
+			*byte = '?';
+		else if (byte[0] == 0xc2 && byte[1] >= 0x80 && byte[1] <= 0x9f)
+			byte[0] = byte[1] = '?';
+	}
+	return text;
+}
+
 const char *member_text(const cJSON *object, const char *path)
 {
 	static char numbers[8][32];
@@ -110,7 +77,7 @@ const char *member_text(const cJSON *object, const char *path)
 	char *text;
 
 	if (cJSON_IsString(member))
-		return member->valuestring;
+		return controls_replace(member->valuestring);
 	if (cJSON_IsBool(member))
 		return cJSON_IsTrue(member) ? "true" : "false";
 	if (!cJSON_IsNumber(member))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // run and stop: tasks, with waiting.
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +53,7 @@ static int request_and_wait(const struct ctl *ctl, struct client_request *reques
 	request->socket_path = ctl->socket_path;
 	request->path = buffer_text(&full_path);
 	if (client_perform(request, &reply) < 0 || reply.status / 100 != 2)
-		return reply_fail(&reply);
+		return reply_fail(ctl, NULL, &reply);
 	return outcome(ctl, &reply, state);
 }
 
@@ -84,22 +85,19 @@ static int run_run(const struct ctl *ctl, int argc, char **argv)
 		{"--timeout", NULL, &timeout, NULL},
 		{"--detach", "-d", NULL, &detach},
 	};
-	int count = options_take(&verb_run, argc, argv, options, ARRAY_LENGTH(options));
 	struct client_request request = {.method = "PUT"};
-	scoped(buffer_release) struct buffer name = {0}, path = {0};
+	scoped(buffer_release) struct buffer path = {0};
 	scoped_free char *spec = NULL;
-	const char *kind;
 
-	if (count < 0)
-		return EXIT_USAGE;
-	if (count != 1 || !file)
-		return usage_error(&verb_run, "give one TASK id, and -f FILE", "");
+	options_take(&verb_run, argc, argv, options, ARRAY_LENGTH(options));
+	if (!file)
+		return usage_error(&verb_run, "which file? -f FILE, or -f - for standard input",
+				   "");
 	if (!timeout_is_valid(timeout))
 		return usage_error(&verb_run, "--timeout takes 0 to 3600 seconds, not ", timeout);
 	if (task_state_from_name(state, &wanted) < 0)
 		return usage_error(&verb_run, "--wait takes PENDING ... STOPPED, not ", state);
-	buffer_addf(&name, "task/%s", argv[1]);
-	if (!object_path(buffer_text(&name), &path, &kind))
+	if (!task_path(&verb_run, argv[1], &path))
 		return EXIT_USAGE;
 	spec = spec_text(file);
 	if (!spec)
@@ -111,6 +109,8 @@ static int run_run(const struct ctl *ctl, int argc, char **argv)
 const struct verb verb_run = {
 	.name = "run",
 	.arguments = "TASK -f FILE|- [-d] [--wait STATE] [--timeout SECONDS]",
+	.arguments_min = 1,
+	.arguments_max = 1,
 	.summary = "create a task and wait until it is RUNNING",
 	.help = "FILE holds the task as one JSON document: an ECS task definition with its\n"
 		"networkConfiguration and loadBalancers. Running the same again is no fault: the\n"
@@ -139,14 +139,23 @@ static int stop_one(const struct ctl *ctl, const char *task, const char *body, c
 {
 	struct client_request request = {.method = "POST", .body = body};
 	scoped(buffer_release) struct buffer path = {0};
-	const char *kind;
 
-	if (!object_path(task, &path, &kind))
-		return EXIT_USAGE;
-	if (strcmp(kind, "task") != 0)
-		return usage_error(&verb_stop, "only tasks can be stopped, not ", task);
+	object_path(task, &path);
 	buffer_adds(&path, "/stop");
 	return request_and_wait(ctl, &request, buffer_text(&path), state, timeout);
+}
+
+// Nothing is stopped when a name is wrong.
+static bool tasks_are_valid(char **names, int count)
+{
+	bool valid = true;
+
+	for (int i = 0; i < count && valid; i++) {
+		scoped(buffer_release) struct buffer path = {0};
+
+		valid = task_path(&verb_stop, names[i], &path);
+	}
+	return valid;
 }
 
 static int run_stop(const struct ctl *ctl, int argc, char **argv)
@@ -165,10 +174,8 @@ static int run_stop(const struct ctl *ctl, int argc, char **argv)
 	int result = EXIT_DONE;
 	uint32_t seconds;
 
-	if (count < 0)
+	if (!tasks_are_valid(argv + 1, count))
 		return EXIT_USAGE;
-	if (count == 0)
-		return usage_error(&verb_stop, "which task?", "");
 	if (drain && parse_u32(drain, 3600, &seconds) < 0)
 		return usage_error(&verb_stop, "--drain takes 0 to 3600 seconds, not ", drain);
 	if (!timeout_is_valid(timeout))
@@ -189,6 +196,8 @@ static int run_stop(const struct ctl *ctl, int argc, char **argv)
 const struct verb verb_stop = {
 	.name = "stop",
 	.arguments = "TASK... [--wait] [--reason TEXT] [--drain SECONDS] [--timeout SECONDS]",
+	.arguments_min = 1,
+	.arguments_max = INT_MAX,
 	.summary = "stop tasks: drain, SIGTERM, SIGKILL, remove",
 	.help = "A task leaves its target groups first and is drained, then its containers get\n"
 		"SIGTERM and, after their stopTimeout, SIGKILL. Stopping a stopped task is fine.\n"

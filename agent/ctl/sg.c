@@ -144,10 +144,27 @@ static int show(const struct ctl *ctl, const char *id)
 
 struct rule {
 	const char *member;   // ipPermissions or ipPermissionsEgress
-	const char *protocol; // "tcp", "udp", "icmp", "-1"
+	const char *protocol; // as the agent names it: "tcp", "udp", "icmp", "-1", "47"
 	int from, to;
 	const char *peer; // CIDR or group id
 };
+
+// NULL: there is no such protocol.
+static const char *protocol_parse(const char *text)
+{
+	static const struct {
+		const char *text, *name;
+	} names[] = {
+		{"tcp", "tcp"},   {"6", "tcp"},  {"udp", "udp"}, {"17", "udp"},
+		{"icmp", "icmp"}, {"1", "icmp"}, {"all", "-1"},  {"-1", "-1"},
+	};
+	uint32_t number;
+
+	for (size_t i = 0; i < ARRAY_LENGTH(names); i++)
+		if (strcmp(names[i].text, text) == 0)
+			return names[i].name;
+	return parse_u32(text, 255, &number) == 0 ? text : NULL;
+}
 
 static bool peer_is_group(const char *peer)
 {
@@ -273,16 +290,18 @@ static int group_change(const struct ctl *ctl, const char *id, const struct rule
 	if (result != EXIT_DONE)
 		return result;
 	spec = cJSON_GetObjectItemCaseSensitive(group, "spec");
-	if (!change(spec, rule)) {
-		fprintf(stderr, "penstockctl: sg/%s has no such rule\n", id);
-		return EXIT_NOT_FOUND;
+	if (!spec || !change(spec, rule)) {
+		scoped(buffer_release) struct buffer message = {0};
+
+		buffer_addf(&message, "security-group/%s has no such rule", id);
+		return fail(ctl, EXIT_NOT_FOUND, NULL, buffer_text(&message), NULL);
 	}
 	body = cJSON_PrintUnformatted(spec);
 	request.path = buffer_text(&path);
 	request.body = body;
 	request.if_match = member_text(group, "revision");
 	if (client_perform(&request, &reply) < 0 || reply.status / 100 != 2)
-		return reply_fail(&reply);
+		return reply_fail(ctl, NULL, &reply);
 	return show(ctl, id);
 }
 
@@ -296,8 +315,12 @@ static int run_change(const struct ctl *ctl, int count, char **words, bool egres
 		return usage_error(&verb_sg, "give GROUP PROTOCOL PORTS PEER", "");
 	if (!id_is_valid(words[0]))
 		return usage_error(&verb_sg, "no group can be named ", words[0]);
-	rule.protocol = strcmp(words[1], "all") == 0 ? "-1" : words[1];
+	rule.protocol = protocol_parse(words[1]);
 	rule.peer = words[3];
+	if (!rule.protocol)
+		return usage_error(
+			&verb_sg, "PROTOCOL is tcp, udp, icmp, all or a number from 0 to 255, not ",
+			words[1]);
 	if (!ports_parse(words[2], &rule))
 		return usage_error(
 			&verb_sg,
@@ -313,8 +336,6 @@ static int run_sg(const struct ctl *ctl, int argc, char **argv)
 	const struct option_value options[] = {{"--egress", NULL, NULL, &egress}};
 	int count = options_take(&verb_sg, argc, argv, options, ARRAY_LENGTH(options));
 
-	if (count < 0)
-		return EXIT_USAGE;
 	if (count > 0 && strcmp(argv[1], "allow") == 0)
 		return run_change(ctl, count - 1, argv + 2, egress, rule_allow);
 	if (count > 0 && strcmp(argv[1], "revoke") == 0)
@@ -327,6 +348,7 @@ static int run_sg(const struct ctl *ctl, int argc, char **argv)
 const struct verb verb_sg = {
 	.name = "sg",
 	.arguments = "[GROUP | allow GROUP PROTOCOL PORTS PEER | revoke ...] [--egress]",
+	.arguments_max = 5,
 	.summary = "security groups: show them, add and remove a rule",
 	.help = "Without arguments all groups; with one its rules and members. `allow` adds a rule "
 		"and\n"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ps, describe, timeline: what tasks are and where their time went.
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,13 +45,11 @@ static int run_ps(const struct ctl *ctl, int argc, char **argv)
 	bool all = false;
 	const struct option_value options[] = {{"--all", "-a", NULL, &all}};
 	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
-	int count = options_take(&verb_ps, argc, argv, options, ARRAY_LENGTH(options)), result;
 	scoped(document_release) cJSON *tasks = NULL;
 	const cJSON *task;
+	int result;
 
-	if (count != 0)
-		return count < 0 ? EXIT_USAGE
-				 : usage_error(&verb_ps, "unexpected argument ", argv[1]);
+	options_take(&verb_ps, argc, argv, options, ARRAY_LENGTH(options));
 	result = document_get(ctl, "/v1/tasks", &tasks);
 	if (result != EXIT_DONE)
 		return result;
@@ -150,37 +149,57 @@ static void print_task(const cJSON *task)
 	print_containers(task);
 }
 
+// One document as it is, more as a list; `apply` takes both.
+static void documents_print(const cJSON *list)
+{
+	scoped(document_release) cJSON *items = NULL;
+
+	if (cJSON_GetArraySize(list) <= 1) {
+		if (list->child)
+			document_print(list->child);
+		return;
+	}
+	items = cJSON_CreateObject();
+	cJSON_AddItemReferenceToObject(items, "items", (cJSON *)list);
+	document_print(items);
+}
+
 static int run_describe(const struct ctl *ctl, int argc, char **argv)
 {
 	int count = options_take(&verb_describe, argc, argv, NULL, 0), result = EXIT_DONE;
+	scoped(document_release) cJSON *documents = cJSON_CreateArray();
 
-	if (count < 0)
-		return EXIT_USAGE;
-	if (count == 0)
-		return usage_error(&verb_describe, "which object?", "");
-	for (int i = 1; i <= count && result == EXIT_DONE; i++) {
-		scoped(document_release) cJSON *object = NULL;
+	for (int i = 1; i <= count && (result == EXIT_DONE || result == EXIT_NOT_FOUND); i++) {
 		scoped(buffer_release) struct buffer path = {0};
-		const char *kind;
+		const char *kind = object_path(argv[i], &path);
+		cJSON *object;
+		int one;
 
-		if (!object_path(argv[i], &path, &kind))
+		if (!kind)
 			return EXIT_USAGE;
-		result = document_get(ctl, buffer_text(&path), &object);
-		if (result == EXIT_DONE && !ctl->json && strcmp(kind, "task") == 0)
+		one = document_get(ctl, buffer_text(&path), &object);
+		if (one != EXIT_DONE) {
+			result = one;
+		} else if (ctl->json || strcmp(kind, "task") != 0) {
+			cJSON_AddItemToArray(documents, object);
+		} else {
 			print_task(object);
-		else if (result == EXIT_DONE)
-			document_print(object);
+			cJSON_Delete(object);
+		}
 	}
+	documents_print(documents);
 	return result;
 }
 
 const struct verb verb_describe = {
 	.name = "describe",
 	.arguments = "[KIND/]ID...",
+	.arguments_min = 1,
+	.arguments_max = INT_MAX,
 	.summary = "show objects with all that is known of them",
 	.help = "Without a kind it is a task. Other kinds, and tasks with -o json, are shown as "
 		"the\n"
-		"JSON document that `apply` takes.\n"
+		"JSON document that `apply` takes; several as one document, {\"items\": [...]}.\n"
 		"\n"
 		"Examples:\n"
 		"  penstockctl describe web-1\n"
@@ -204,17 +223,19 @@ static double number_at(const cJSON *object, const char *path)
 	return cJSON_IsNumber(number) ? number->valuedouble : 0;
 }
 
+// A share of the bar, in whole characters between the two bounds.
+static int bar_cells(double part_ms, double total_ms, int least, int most)
+{
+	double cells = total_ms > 0 ? part_ms / total_ms * BAR_WIDTH : 0;
+
+	return cells < least ? least : cells > most ? most : (int)cells;
+}
+
 static void print_step(const struct step *step, double total_ms)
 {
-	int before = total_ms > 0 ? (int)(step->begin_ms / total_ms * BAR_WIDTH) : 0;
-	int length = total_ms > 0 ? (int)(step->duration_ms / total_ms * BAR_WIDTH) : 0;
+	int before = bar_cells(step->begin_ms, total_ms, 0, BAR_WIDTH - 1);
+	int length = bar_cells(step->duration_ms, total_ms, 1, BAR_WIDTH - before);
 
-	if (before > BAR_WIDTH - 1)
-		before = BAR_WIDTH - 1;
-	if (length < 1)
-		length = 1;
-	if (before + length > BAR_WIDTH)
-		length = BAR_WIDTH - before;
 	printf("%-10s %10.2f ms %10.2f ms  |%*s%.*s%*s|\n", step->name, step->begin_ms,
 	       step->duration_ms, before, "", length, "########################################",
 	       BAR_WIDTH - before - length, "");
@@ -246,16 +267,12 @@ static void print_timeline(const cJSON *task)
 
 static int run_timeline(const struct ctl *ctl, int argc, char **argv)
 {
-	int count = options_take(&verb_timeline, argc, argv, NULL, 0), result;
 	scoped(document_release) cJSON *task = NULL;
 	scoped(buffer_release) struct buffer path = {0};
-	const char *kind;
+	int result;
 
-	if (count < 0)
-		return EXIT_USAGE;
-	if (count != 1 || strchr(argv[1], '/'))
-		return usage_error(&verb_timeline, "give one task id", "");
-	if (!object_path(argv[1], &path, &kind))
+	options_take(&verb_timeline, argc, argv, NULL, 0);
+	if (!task_path(&verb_timeline, argv[1], &path))
 		return EXIT_USAGE;
 	result = document_get(ctl, buffer_text(&path), &task);
 	if (result != EXIT_DONE)
@@ -270,6 +287,8 @@ static int run_timeline(const struct ctl *ctl, int argc, char **argv)
 const struct verb verb_timeline = {
 	.name = "timeline",
 	.arguments = "TASK",
+	.arguments_min = 1,
+	.arguments_max = 1,
 	.summary = "where a task's start-up time went, step by step",
 	.help = "Each step of the way up: when it began, counted from the task's creation, and "
 		"how\n"

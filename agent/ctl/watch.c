@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // events and logs: what goes on for as long as one listens.
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,17 +9,24 @@
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
 
-static int write_through(const char *bytes, size_t count, void *context)
+enum { LINE_BYTES_MAX = 16 * 1024 * 1024 };
+
+// A stream that began and did not come to its own end: the agent's end, or our own trouble.
+static int stream_fail(const struct ctl *ctl, int result, const struct client_reply *reply,
+		       const char *hint)
 {
-	(void)context;
-	if (fwrite(bytes, 1, count, stdout) != count || fflush(stdout) != 0)
-		return -1;
-	return 0;
+	if (ferror(stdout))
+		return EXIT_REFUSED; // main() says why
+	if (result == 0 || reply->err.code == ECONNRESET)
+		return fail(ctl, EXIT_UNREACHABLE, NULL, "the agent ended, or is being restarted",
+			    hint);
+	return fail(ctl, EXIT_REFUSED, NULL,
+		    reply->err.code ? reply->err.message : strerror(-result), hint);
 }
 
 // --- events ---
 
-static void print_event(const cJSON *event)
+static void event_print(const cJSON *event)
 {
 	const cJSON *object = member_at(event, "object");
 	const char *state = member_text(object, "status.lastStatus");
@@ -31,48 +39,83 @@ static void print_event(const cJSON *event)
 	       strcmp(reason, "-") ? reason : "");
 }
 
-struct lines {
+struct events {
+	bool json;
 	struct buffer line;
+	char revision[24]; // of the last event, or what --since said; "" when not known
 	bool overflow;
 };
 
-static void line_take(struct lines *lines)
+static void line_take(struct events *events)
 {
-	scoped(document_release) cJSON *event = cJSON_Parse(buffer_text(&lines->line));
+	scoped(document_release) cJSON *event = cJSON_Parse(buffer_text(&events->line));
 
-	if (strcmp(member_text(event, "type"), "OVERFLOW") == 0)
-		lines->overflow = true;
-	else if (event)
-		print_event(event);
-	lines->line.length = 0;
+	if (cJSON_IsNumber(member_at(event, "revision")))
+		snprintf(events->revision, sizeof(events->revision), "%s",
+			 member_text(event, "revision"));
+	events->overflow = strcmp(member_text(event, "type"), "OVERFLOW") == 0;
+	if (events->json)
+		puts(buffer_text(&events->line));
+	else if (event && !events->overflow)
+		event_print(event);
+	events->line.length = 0;
 }
 
 static int events_receive(const char *bytes, size_t count, void *context)
 {
-	struct lines *lines = context;
+	struct events *events = context;
 
 	while (count > 0) {
 		const char *end = memchr(bytes, '\n', count);
 		size_t length = end ? (size_t)(end - bytes) : count;
 
-		buffer_add(&lines->line, bytes, length);
+		if (events->line.length + length > LINE_BYTES_MAX)
+			return -EMSGSIZE;
+		buffer_add(&events->line, bytes, length);
 		if (end)
-			line_take(lines);
+			line_take(events);
 		bytes += length + (end ? 1 : 0);
 		count -= length + (end ? 1 : 0);
 	}
-	return fflush(stdout) == 0 ? 0 : -1;
+	return fflush(stdout) == 0 ? 0 : -errno;
 }
 
-// The query's value is put in as it is: only what cannot mean anything else is let through.
-static bool query_add(struct buffer *path, const char *name, const char *value)
+// The value is put in as it is: it was checked, and cannot mean anything else.
+static void query_add(struct buffer *path, const char *name, const char *value)
 {
-	if (!value)
-		return true;
-	if (!id_is_valid(value))
-		return false;
-	buffer_addf(path, "&%s=%s", name, value);
-	return true;
+	if (value)
+		buffer_addf(path, "&%s=%s", name, value);
+}
+
+static int events_show(const struct ctl *ctl, const char *path, const char *since, bool follow)
+{
+	scoped(client_reply_release) struct client_reply reply = {0};
+	struct events events = {.json = ctl->json};
+	const struct client_request request = {
+		.socket_path = ctl->socket_path,
+		.method = "GET",
+		.path = path,
+		.receive = events_receive,
+		.context = &events,
+	};
+	char next[80];
+	const char *hint = next;
+	int result;
+
+	snprintf(events.revision, sizeof(events.revision), "%s", since ? since : "");
+	result = client_perform(&request, &reply);
+	buffer_release(&events.line);
+	snprintf(next, sizeof(next), "What comes next: penstockctl events%s --since %s",
+		 follow ? " -f" : "", events.revision);
+	if (!events.revision[0])
+		hint = NULL;
+	if (reply.status != 200)
+		return reply_fail(ctl, NULL, &reply);
+	if (events.overflow)
+		return fail(ctl, EXIT_REFUSED, NULL, "this reader was too slow and was cut off",
+			    hint);
+	// Who follows sees no other end than the agent's.
+	return result == 0 && !follow ? EXIT_DONE : stream_fail(ctl, result, &reply, hint);
 }
 
 static int run_events(const struct ctl *ctl, int argc, char **argv)
@@ -85,37 +128,21 @@ static int run_events(const struct ctl *ctl, int argc, char **argv)
 		{"--kind", NULL, &kind, NULL},
 		{"--id", NULL, &id, NULL},
 	};
-	int count = options_take(&verb_events, argc, argv, options, ARRAY_LENGTH(options));
 	scoped(buffer_release) struct buffer path = {0};
-	scoped(client_reply_release) struct client_reply reply = {0};
-	struct lines lines = {0};
-	const struct client_request request = {
-		.socket_path = ctl->socket_path,
-		.method = "GET",
-		.receive = ctl->json ? write_through : events_receive,
-		.context = &lines,
-	};
-	struct client_request placed = request;
-	int result;
+	uint64_t revision;
 
-	if (count != 0)
-		return count < 0 ? EXIT_USAGE
-				 : usage_error(&verb_events, "unexpected argument ", argv[1]);
-	if (kind && !kind_path(kind))
+	options_take(&verb_events, argc, argv, options, ARRAY_LENGTH(options));
+	if (since && parse_u64(since, INT64_MAX, &revision) < 0)
+		return usage_error(&verb_events, "--since takes a revision, not ", since);
+	if (kind && !kind_name(kind))
 		return usage_error(&verb_events, "there is no kind ", kind);
+	if (id && !id_is_valid(id))
+		return usage_error(&verb_events, "no object can be named ", id);
 	buffer_addf(&path, "/v1/events?follow=%s", follow ? "true" : "false");
-	if (!query_add(&path, "since", since) || !query_add(&path, "kind", kind) ||
-	    !query_add(&path, "id", id))
-		return usage_error(&verb_events,
-				   "--since takes a revision, --kind a kind, --id an id", "");
-	placed.path = buffer_text(&path);
-	result = client_perform(&placed, &reply);
-	buffer_release(&lines.line);
-	if (result < 0 || reply.status != 200)
-		return reply_fail(&reply);
-	if (lines.overflow)
-		fprintf(stderr, "penstockctl: this reader was too slow and was cut off\n");
-	return lines.overflow ? EXIT_REFUSED : EXIT_DONE;
+	query_add(&path, "since", since);
+	query_add(&path, "kind", kind ? kind_name(kind) : NULL);
+	query_add(&path, "id", id);
+	return events_show(ctl, buffer_text(&path), since, follow);
 }
 
 const struct verb verb_events = {
@@ -125,6 +152,9 @@ const struct verb verb_events = {
 	.help = "One line per change of an object, in the order of revisions: the kept ones, or "
 		"with\n"
 		"-f those from now on. In -o json each line is the event with the whole object.\n"
+		"A follower ends with the agent (exit code 3), or when it reads too slowly (1), "
+		"and\n"
+		"is told the revision from which to go on: no event is missed.\n"
 		"\n"
 		"  -f, --follow         go on\n"
 		"  --since REVISION     those behind this revision\n"
@@ -138,6 +168,37 @@ const struct verb verb_events = {
 
 // --- logs ---
 
+static int write_through(const char *bytes, size_t count, void *context)
+{
+	(void)context;
+	if (fwrite(bytes, 1, count, stdout) != count || fflush(stdout) != 0)
+		return -errno;
+	return 0;
+}
+
+// Which containers there are, and what to type.
+static int containers_tell(const struct ctl *ctl, const char *task, bool follow,
+			   const struct client_reply *refusal)
+{
+	scoped(document_release) cJSON *document = NULL;
+	scoped(buffer_release) struct buffer path = {0};
+	const cJSON *containers, *container;
+
+	if (!ctl->json && object_path(task, &path) &&
+	    document_get(ctl, buffer_text(&path), &document) == EXIT_DONE) {
+		containers = member_at(document, "spec.containerDefinitions");
+		fprintf(stderr, "penstockctl: %s has %d containers; say which:\n", task,
+			cJSON_GetArraySize(containers));
+		cJSON_ArrayForEach(container, containers) {
+			fprintf(stderr, "  penstockctl logs%s %s %s\n", follow ? " -f" : "", task,
+				member_text(container, "name"));
+		}
+	} else {
+		reply_fail(ctl, NULL, refusal);
+	}
+	return EXIT_USAGE;
+}
+
 static int run_logs(const struct ctl *ctl, int argc, char **argv)
 {
 	bool follow = false;
@@ -147,16 +208,10 @@ static int run_logs(const struct ctl *ctl, int argc, char **argv)
 	scoped(client_reply_release) struct client_reply reply = {0};
 	struct client_request request = {
 		.socket_path = ctl->socket_path, .method = "GET", .receive = write_through};
-	const char *kind;
+	int result;
 
-	if (count < 0)
+	if (!task_path(&verb_logs, argv[1], &path))
 		return EXIT_USAGE;
-	if (count < 1 || count > 2)
-		return usage_error(&verb_logs, "give a task, and perhaps a container", "");
-	if (!object_path(argv[1], &path, &kind))
-		return EXIT_USAGE;
-	if (strcmp(kind, "task") != 0)
-		return usage_error(&verb_logs, "only tasks have logs, not ", argv[1]);
 	buffer_addf(&path, "/logs?follow=%s&format=%s", follow ? "true" : "false",
 		    ctl->json ? "ndjson" : "text");
 	if (count == 2) {
@@ -166,19 +221,25 @@ static int run_logs(const struct ctl *ctl, int argc, char **argv)
 		buffer_addf(&path, "&container=%s", argv[2]);
 	}
 	request.path = buffer_text(&path);
-	if (client_perform(&request, &reply) < 0 || reply.status != 200)
-		return reply_fail(&reply);
-	return EXIT_DONE;
+	result = client_perform(&request, &reply);
+	if (reply.status == 400 && count == 1)
+		return containers_tell(ctl, argv[1], follow, &reply);
+	if (reply.status != 200)
+		return reply_fail(ctl, NULL, &reply);
+	return result < 0 ? stream_fail(ctl, result, &reply, NULL) : EXIT_DONE;
 }
 
 const struct verb verb_logs = {
 	.name = "logs",
 	.arguments = "TASK [CONTAINER] [-f]",
+	.arguments_min = 1,
+	.arguments_max = 2,
 	.summary = "what a container wrote",
 	.help = "Standard output and error of a container, the rotated part first. The container "
 		"may\n"
 		"be left out when the task has only one. With -o json each line is an object with\n"
-		"its time and stream.\n"
+		"its time and stream. A follower whose agent ends is told so (exit code 3); the\n"
+		"task and its log go on.\n"
 		"\n"
 		"  -f, --follow    go on until the task has stopped\n"
 		"\n"
