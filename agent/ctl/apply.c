@@ -1,105 +1,382 @@
 // SPDX-License-Identifier: Apache-2.0
-// apply: objects as documents.
+// apply: the objects of a document.
+//
+// First the agent is asked about every object with a dry run, so that a fault anywhere in the
+// document is told before anything changes. An object that names another one of the document that
+// is not there yet is refused then, for that name: such a refusal is expected, all others are not.
+//
+// Then the objects are put in the order in which kinds refer to each other. Only security groups
+// may name each other in a circle: a group that is named before its turn and is not there yet is
+// put without its rules that name absent groups first, and whole in its turn. So a group never lets
+// in more than its document says.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/arena.h"
+#include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
 #include "agent/ctl/input.h"
+#include "agent/model/model.h"
 
-struct bundle {
-	const cJSON **objects;
-	size_t count;
+static const char security_group[] = "security-group";
+
+struct item {
+	const char *kind, *id;
+	char name[96]; // "security-group/web"
+	char path[96];
+	const cJSON *spec;
+	const struct model_reference *references;
+	size_t reference_count;
+	size_t place;              // in the document
+	struct client_reply reply; // to the dry run
+	cJSON *plan;               // what it says; NULL: refused
+	bool exists;               // the agent has it
+	bool bare;                 // but without its rules that name absent groups
 };
 
-static bool object_check(const cJSON *object, size_t place)
+struct bundle {
+	struct item *items;
+	size_t count;
+	struct arena arena;
+};
+
+static void bundle_release(struct bundle *bundle)
+{
+	for (size_t i = 0; i < bundle->count; i++) {
+		cJSON_Delete(bundle->items[i].plan);
+		client_reply_release(&bundle->items[i].reply);
+	}
+	free(bundle->items);
+	arena_release(&bundle->arena);
+}
+
+static struct item *bundle_find(const struct bundle *bundle, const char *kind, const char *id)
+{
+	for (size_t i = 0; i < bundle->count; i++)
+		if (strcmp(bundle->items[i].kind, kind) == 0 &&
+		    strcmp(bundle->items[i].id, id) == 0)
+			return &bundle->items[i];
+	return NULL;
+}
+
+// --- Reading ---
+
+// What the object names. The agent judges its form: what does not parse names nothing.
+static void references_find(struct item *item, struct arena *arena)
+{
+	struct fault_list faults = {.arena = arena};
+	scoped_free char *text = cJSON_PrintUnformatted(item->spec);
+	struct model_object object;
+	enum model_kind kind;
+
+	if (text && model_kind_from_name(item->kind, &kind) == 0 &&
+	    model_parse(kind, item->id, text, strlen(text), arena, &object, &faults) == 0)
+		model_references(&object, arena, &item->references, &item->reference_count);
+}
+
+// NULL, or what is wrong with the object.
+static const char *item_read(const cJSON *object, struct item *ret_item)
 {
 	const cJSON *kind = cJSON_GetObjectItemCaseSensitive(object, "kind");
 	const cJSON *id = cJSON_GetObjectItemCaseSensitive(object, "id");
+	const cJSON *spec = cJSON_GetObjectItemCaseSensitive(object, "spec");
 
 	if (!cJSON_IsString(kind) || !kind_name(kind->valuestring))
-		fprintf(stderr,
-			"penstockctl: object %zu: \"kind\" must be vpc, subnet, security-group, "
-			"file-system, target-group, load-balancer or task\n",
-			place);
-	else if (!cJSON_IsString(id))
-		fprintf(stderr, "penstockctl: object %zu: \"id\" is missing\n", place);
-	else if (!cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(object, "spec")))
-		fprintf(stderr, "penstockctl: object %zu (%s/%s): \"spec\" is missing\n", place,
-			kind->valuestring, id->valuestring);
-	else
-		return true;
-	return false;
+		return "\"kind\" must be vpc, subnet, security-group, file-system, target-group, "
+		       "load-balancer or task";
+	if (!cJSON_IsString(id) || !id_is_valid(id->valuestring))
+		return "\"id\" must be 1 to 63 of a-z, 0-9 and '-', not beginning with '-'";
+	if (!cJSON_IsObject(spec))
+		return "\"spec\" must be an object";
+	*ret_item = (struct item){
+		.kind = kind_name(kind->valuestring), .id = id->valuestring, .spec = spec};
+	return NULL;
 }
 
-// Stable, so that what is of one kind keeps its order.
-static void bundle_insert(struct bundle *bundle, const cJSON *object)
+static void item_name(struct item *item)
 {
-	int order = kind_order(member_text(object, "kind"));
-	size_t at = bundle->count++;
+	scoped(buffer_release) struct buffer path = {0};
 
-	while (at > 0 && kind_order(member_text(bundle->objects[at - 1], "kind")) > order) {
-		bundle->objects[at] = bundle->objects[at - 1];
-		at--;
-	}
-	bundle->objects[at] = object;
+	snprintf(item->name, sizeof(item->name), "%s/%s", item->kind, item->id);
+	object_path(item->name, &path);
+	snprintf(item->path, sizeof(item->path), "%s", buffer_text(&path));
 }
 
-static bool bundle_read(const cJSON *document, struct bundle *ret_bundle)
+// NULL, or what is wrong with the object.
+static const char *bundle_add(struct bundle *bundle, const cJSON *object)
+{
+	struct item *item = &bundle->items[bundle->count];
+	const char *wrong = item_read(object, item);
+
+	if (!wrong && bundle_find(bundle, item->kind, item->id))
+		wrong = "the same object stands in the document before";
+	if (wrong)
+		return wrong;
+	item->place = bundle->count++;
+	item_name(item);
+	references_find(item, &bundle->arena);
+	return NULL;
+}
+
+// What others refer to comes first; what is of one kind keeps its order.
+static int item_compare(const void *one, const void *other)
+{
+	const struct item *a = one, *b = other;
+	int order = kind_order(a->kind) - kind_order(b->kind);
+
+	return order ? order : a->place < b->place ? -1 : 1;
+}
+
+// One object, a list, or {"items": list}.
+static bool bundle_read(const cJSON *document, const char *file, struct bundle *bundle)
 {
 	const cJSON *items = cJSON_GetObjectItemCaseSensitive(document, "items");
-	const cJSON *list = cJSON_IsArray(document) ? document : items;
-	size_t count = list ? (size_t)cJSON_GetArraySize(list) : 1, place = 0;
-	const cJSON *object = list ? list->child : document;
+	const cJSON *list = cJSON_IsArray(items) ? items : document, *object;
+	const char *wrong = NULL;
 
-	ret_bundle->objects = calloc(count + 1, sizeof(*ret_bundle->objects));
-	if (!ret_bundle->objects)
+	bundle->items = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(*bundle->items));
+	if (!bundle->items)
 		abort();
-	for (; place < count; place++, object = object->next) {
-		if (!object_check(object, place))
-			return false;
-		bundle_insert(ret_bundle, object);
+	if (!cJSON_IsArray(list)) {
+		wrong = bundle_add(bundle, document);
+		if (wrong)
+			fprintf(stderr, "penstockctl: %s: %s\n", input_name(file), wrong);
+		return !wrong;
 	}
+	cJSON_ArrayForEach(object, list) {
+		wrong = bundle_add(bundle, object);
+		if (wrong) {
+			fprintf(stderr, "penstockctl: %s: %s/%zu: %s\n", input_name(file),
+				list == items ? "/items" : "", bundle->count, wrong);
+			return false;
+		}
+	}
+	qsort(bundle->items, bundle->count, sizeof(*bundle->items), item_compare);
 	return true;
 }
 
-static const char *outcome(const struct client_reply *reply, bool dry_run)
+static int item_perform(const struct ctl *ctl, const char *method, const char *path,
+			const cJSON *spec, struct client_reply *ret_reply)
 {
-	scoped(document_release) cJSON *document = cJSON_Parse(buffer_text(&reply->body));
-	const char *action = member_text(document, "action");
+	scoped_free char *body = spec ? cJSON_PrintUnformatted(spec) : NULL;
+	const struct client_request request = {
+		.socket_path = ctl->socket_path, .method = method, .path = path, .body = body};
 
-	if (!dry_run)
-		return reply->status == 201 ? "created" : "as it should be";
-	if (strcmp(action, "create") == 0)
-		return "would be created";
-	return strcmp(action, "update") == 0 ? "would be changed" : "would stay as it is";
+	return client_perform(&request, ret_reply);
 }
 
-static int object_apply(const struct ctl *ctl, const cJSON *object, bool dry_run)
-{
-	const char *kind = member_text(object, "kind"), *id = member_text(object, "id");
-	scoped_free char *spec =
-		cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(object, "spec"));
-	scoped(buffer_release) struct buffer path = {0}, name = {0};
-	scoped(client_reply_release) struct client_reply reply = {0};
-	const struct client_request request = {
-		.socket_path = ctl->socket_path, .method = "PUT", .body = spec};
-	struct client_request placed = request;
+// --- Asking ---
 
-	buffer_addf(&name, "%s/%s", kind, id);
-	if (!object_path(buffer_text(&name), &path))
-		return EXIT_USAGE;
-	if (dry_run)
-		buffer_adds(&path, "?dryRun=true");
-	placed.path = buffer_text(&path);
-	if (client_perform(&placed, &reply) < 0 || reply.status / 100 != 2)
-		return reply_fail(ctl, buffer_text(&name), &reply);
+// A dry run; of what is refused it must be asked apart whether it exists.
+static int item_ask(const struct ctl *ctl, struct item *item)
+{
+	scoped(client_reply_release) struct client_reply present = {0};
+	scoped(buffer_release) struct buffer path = {0};
+	struct client_reply *reply = &item->reply;
+
+	buffer_addf(&path, "%s?dryRun=true", item->path);
+	if (item_perform(ctl, "PUT", buffer_text(&path), item->spec, reply) < 0)
+		return reply_fail(ctl, item->name, reply);
+	if (reply->status / 100 == 2) {
+		item->plan = cJSON_Parse(buffer_text(&reply->body));
+		item->exists = strcmp(member_text(item->plan, "action"), "create") != 0;
+		return EXIT_DONE;
+	}
+	if (item_perform(ctl, "GET", item->path, NULL, &present) < 0)
+		return reply_fail(ctl, item->name, &present);
+	item->exists = present.status == 200;
+	return EXIT_DONE;
+}
+
+// Whether what stands at the pointer names an object of the document that is not there yet.
+static bool names_absent(const struct bundle *bundle, const struct item *item, const char *pointer)
+{
+	for (size_t i = 0; i < item->reference_count; i++) {
+		const struct model_reference *reference = &item->references[i];
+		const struct item *other =
+			bundle_find(bundle, model_kind_name(reference->kind), reference->id);
+
+		if (strcmp(reference->pointer, pointer) == 0)
+			return other && !other->exists;
+	}
+	return false;
+}
+
+static bool refusal_is_expected(const struct bundle *bundle, const struct item *item)
+{
+	scoped(document_release) cJSON *error = cJSON_Parse(buffer_text(&item->reply.body));
+	const cJSON *details = member_at(error, "details"), *detail;
+
+	cJSON_ArrayForEach(detail, details) {
+		if (!names_absent(bundle, item, member_text(detail, "pointer")))
+			return false;
+	}
+	return item->reply.status == 400 && cJSON_GetArraySize(details) > 0;
+}
+
+static int bundle_ask(const struct ctl *ctl, struct bundle *bundle)
+{
+	int result = EXIT_DONE;
+
+	for (size_t i = 0; i < bundle->count && result == EXIT_DONE; i++)
+		result = item_ask(ctl, &bundle->items[i]);
+	if (result != EXIT_DONE)
+		return result;
+	for (size_t i = 0; i < bundle->count; i++) {
+		const struct item *item = &bundle->items[i];
+
+		if (!item->plan && !refusal_is_expected(bundle, item))
+			result = reply_fail(ctl, item->name, &item->reply);
+	}
+	return result;
+}
+
+// Of what is refused as expected the agent cannot say what would be done.
+static const char *planned_action(const struct item *item)
+{
+	if (!item->plan)
+		return item->exists ? "update" : "create";
+	return member_text(item->plan, "action");
+}
+
+static void plan_print(const struct item *item)
+{
+	scoped(document_release) cJSON *plan = cJSON_Duplicate(item->plan, true);
+
+	if (!plan) {
+		plan = cJSON_CreateObject();
+		cJSON_AddTrueToObject(plan, "dryRun");
+		cJSON_AddStringToObject(plan, "action", planned_action(item));
+		cJSON_AddArrayToObject(plan, "changes");
+	}
+	cJSON_AddStringToObject(plan, "kind", item->kind);
+	cJSON_AddStringToObject(plan, "id", item->id);
+	line_print(plan);
+}
+
+static void plan_show(const struct ctl *ctl, const struct item *item)
+{
+	const char *action = planned_action(item);
+
+	if (ctl->json)
+		plan_print(item);
+	else if (strcmp(action, "none") == 0)
+		printf("%s: would stay as it is\n", item->name);
+	else
+		printf("%s: would be %sd\n", item->name, action);
+}
+
+// --- Doing ---
+
+// Takes the rules out that name absent groups of the document.
+static void rules_strip(const struct bundle *bundle, const struct item *item, cJSON *permissions)
+{
+	cJSON *permission = permissions ? permissions->child : NULL, *next, *pair, *next_pair;
+
+	for (; permission; permission = next) {
+		cJSON *pairs = cJSON_GetObjectItemCaseSensitive(permission, "userIdGroupPairs");
+
+		next = permission->next;
+		for (pair = pairs ? pairs->child : NULL; pair; pair = next_pair) {
+			const struct item *other =
+				bundle_find(bundle, security_group, member_text(pair, "groupId"));
+
+			next_pair = pair->next;
+			if (other && other != item && !other->exists)
+				cJSON_Delete(cJSON_DetachItemViaPointer(pairs, pair));
+		}
+		if (cJSON_GetArraySize(pairs) == 0 &&
+		    cJSON_GetArraySize(member_at(permission, "ipRanges")) == 0)
+			cJSON_Delete(cJSON_DetachItemViaPointer(permissions, permission));
+	}
+}
+
+static int group_put_bare(const struct ctl *ctl, const struct bundle *bundle, struct item *item)
+{
+	static const char *const lists[] = {"ipPermissions", "ipPermissionsEgress"};
+	scoped(document_release) cJSON *spec = cJSON_Duplicate(item->spec, true);
+	scoped(client_reply_release) struct client_reply reply = {0};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
+		rules_strip(bundle, item, cJSON_GetObjectItemCaseSensitive(spec, lists[i]));
+	if (item_perform(ctl, "PUT", item->path, spec, &reply) < 0 || reply.status / 100 != 2)
+		return reply_fail(ctl, item->name, &reply);
+	item->exists = item->bare = true;
+	return EXIT_DONE;
+}
+
+// The groups that this one names and that have not had their turn.
+static int named_groups_put(const struct ctl *ctl, struct bundle *bundle, const struct item *item)
+{
+	int result = EXIT_DONE;
+
+	for (size_t i = 0; i < item->reference_count && result == EXIT_DONE; i++) {
+		const struct model_reference *reference = &item->references[i];
+		struct item *other =
+			bundle_find(bundle, model_kind_name(reference->kind), reference->id);
+
+		if (reference->kind == MODEL_SECURITY_GROUP && other && other != item &&
+		    !other->exists)
+			result = group_put_bare(ctl, bundle, other);
+	}
+	return result;
+}
+
+static int item_put(const struct ctl *ctl, struct bundle *bundle, struct item *item)
+{
+	scoped(client_reply_release) struct client_reply reply = {0};
+	int result = named_groups_put(ctl, bundle, item);
+
+	if (result != EXIT_DONE)
+		return result;
+	if (item_perform(ctl, "PUT", item->path, item->spec, &reply) < 0 || reply.status / 100 != 2)
+		return reply_fail(ctl, item->name, &reply);
 	if (ctl->json)
 		puts(buffer_text(&reply.body));
+	else if (reply.status == 201 || item->bare)
+		printf("%s: created\n", item->name);
 	else
-		printf("%s/%s: %s\n", kind, id, outcome(&reply, dry_run));
+		printf("%s: %s\n", item->name,
+		       strcmp(planned_action(item), "none") == 0 ? "unchanged" : "changed");
+	item->exists = true;
+	item->bare = false;
 	return EXIT_DONE;
+}
+
+// What a refusal in the middle left behind.
+static void rest_show(const struct ctl *ctl, const struct bundle *bundle, size_t done)
+{
+	char message[96];
+
+	for (size_t i = 0; i < bundle->count; i++)
+		if (bundle->items[i].bare)
+			fail(ctl, EXIT_REFUSED, bundle->items[i].name,
+			     "created, but still without its rules that name other groups", NULL);
+	snprintf(message, sizeof(message), "%zu of %zu objects were applied", done, bundle->count);
+	fail(ctl, EXIT_REFUSED, NULL, message, "Apply the same again when the fault is mended.");
+}
+
+static int bundle_apply(const struct ctl *ctl, struct bundle *bundle, bool dry_run)
+{
+	int result = bundle_ask(ctl, bundle);
+
+	if (result != EXIT_DONE)
+		return result;
+	for (size_t i = 0; i < bundle->count; i++) {
+		struct item *item = &bundle->items[i];
+
+		if (dry_run)
+			plan_show(ctl, item);
+		else
+			result = item_put(ctl, bundle, item);
+		if (result != EXIT_DONE) {
+			rest_show(ctl, bundle, i);
+			break;
+		}
+	}
+	return result;
 }
 
 static int run_apply(const struct ctl *ctl, int argc, char **argv)
@@ -111,21 +388,16 @@ static int run_apply(const struct ctl *ctl, int argc, char **argv)
 		{"--dry-run", NULL, NULL, &dry_run},
 	};
 	scoped(document_release) cJSON *document = NULL;
-	struct bundle bundle = {0};
-	int result = EXIT_USAGE;
+	scoped(bundle_release) struct bundle bundle = {0};
 
 	options_take(&verb_apply, argc, argv, options, ARRAY_LENGTH(options));
 	if (!file)
 		return usage_error(&verb_apply, "which file? -f FILE, or -f - for standard input",
 				   "");
 	document = input_read(file);
-	if (document && bundle_read(document, &bundle)) {
-		result = EXIT_DONE;
-		for (size_t i = 0; i < bundle.count && result == EXIT_DONE; i++)
-			result = object_apply(ctl, bundle.objects[i], dry_run);
-	}
-	free(bundle.objects);
-	return result;
+	if (!document || !bundle_read(document, file, &bundle))
+		return EXIT_USAGE;
+	return bundle_apply(ctl, &bundle, dry_run);
 }
 
 const struct verb verb_apply = {
@@ -137,8 +409,15 @@ const struct verb verb_apply = {
 		"json`\n"
 		"prints; other members are ignored, so what was printed can be applied again.\n"
 		"KIND is vpc, subnet, security-group, file-system, target-group, load-balancer\n"
-		"or task. Objects are put in that order, whatever theirs in the document is; the\n"
-		"first refusal ends the work. Applying the same again changes nothing.\n"
+		"or task.\n"
+		"\n"
+		"The agent is asked about every object before the first is put: a fault anywhere\n"
+		"changes nothing. Then they are put so that what others name comes first, "
+		"whatever\n"
+		"the order in the document; security groups may name each other. A refusal in the\n"
+		"middle (the host is full, say) ends the work and is told with what was done.\n"
+		"Applying the same again changes nothing. With -o json the objects, or with\n"
+		"--dry-run what would be done to each, stand one per line.\n"
 		"\n"
 		"  -f, --file FILE   the document; - is standard input\n"
 		"  --dry-run         say what would be done, and do nothing\n"

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""penstockctl before something that is no good agent: it ends, says why, and shows nothing harmful."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from harness.host import program
+
+JSON_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def serve(listener, reply):
+    while True:
+        try:
+            peer, _ = listener.accept()
+        except OSError:
+            return  # shut down
+        with peer:
+            peer.recv(65536)
+            peer.sendall(reply)
+
+
+@pytest.fixture
+def answer(tmp_path):
+    """answer(bytes, *words): penstockctl's end when every request is answered with these bytes."""
+
+    def run(reply, *words):
+        path = str(tmp_path / "api.sock")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            server = threading.Thread(target=serve, args=(listener, reply))
+            server.start()
+            try:
+                command = [program("penstockctl"), "--socket", path, *words]
+                return subprocess.run(command, capture_output=True, text=True, timeout=60)
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+                server.join()
+                os.unlink(path)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "reply, status, said",
+    [
+        (b"", 3, "closed the connection"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", 3, "not an HTTP reply"),
+        (b"HTTP/1.1 -12 OK\r\n\r\n", 3, "not an HTTP reply"),
+        (b"HTTP/1.1 200 " + b"x" * 20000, 3, "line without end"),
+        (b"HTTP/1.1 200 OK\r\nX", 3, "closed the connection"),
+        (JSON_HEAD + b"\r\n{", 1, "not JSON"),
+        (JSON_HEAD + b"Content-Length: 9\r\n\r\n{}", 3, "closed the connection"),
+        (JSON_HEAD + b"Content-Length: 99999999999999999999\r\n\r\nx", 1, "not JSON"),
+        (CHUNKED + b"-1\r\n{}", 3, "bad chunk"),
+        (CHUNKED + b"0x2\r\n{}\r\n0\r\n\r\n", 3, "bad chunk"),
+        (CHUNKED + b"ffffffffffffffff\r\n{}", 3, "bad chunk"),
+        (CHUNKED + b"2\r\n{}\r\n", 3, "closed the connection"),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n<html>", 1, "502 Bad Gateway"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n[1]", 1, "404 Not Found"),
+    ],
+)
+def test_broken_replies(answer, reply, status, said):
+    failed = answer(reply, "ps")
+    assert (failed.returncode, failed.stdout) == (status, "") and said in failed.stderr
+
+
+def test_a_whole_chunked_reply(answer):
+    assert answer(CHUNKED + b'1;x=y\r\n{\r\n1\r\n}\r\n0\r\n\r\n', "ps", "-o", "json").stdout.strip() == "{\n}"
+
+
+READERS = "ps", "ps -a", "describe t", "timeline t", "eni", "lb", "lb f", "sg", "sg g", "host"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        [],
+        {"items": 7, "spec": [], "status": "x"},
+        {"items": [None, [], {"id": {}, "spec": {"listeners": [1]}}], "spec": {"ipPermissions": {"a": 1}}},
+        {"status": {"progress": [{"startedUs": 1e300, "durationUs": -1e300, "applied": True}], "containers": [3]}},
+    ],
+    ids=["list", "types", "items", "numbers"],
+)
+def test_documents_of_another_shape(answer, document):
+    for words in READERS:
+        done = answer(JSON_HEAD + b"\r\n" + json.dumps(document).encode(), *words.split())
+        assert done.returncode == 0 and done.stderr == "", words
+
+
+@pytest.mark.parametrize("words", ["ps", "describe t"])
+def test_control_characters_of_a_guest_do_not_reach_the_terminal(answer, words):
+    reason = "\x1b]0;owned\x07 \x9b31m\r\n\x7f good"
+    item = {"id": "t", "kind": "task", "status": {"lastStatus": "RUNNING", "stoppedReason": reason}}
+    document = json.dumps({**item, "items": [item]}, ensure_ascii=False).encode()
+    shown = answer(JSON_HEAD + b"\r\n" + document, *words.split()).stdout
+    assert "good" in shown and "owned" in shown
+    assert not any(bad in shown for bad in ("\x1b", "\x07", "\x9b", "\r", "\x7f"))
+
+
+@pytest.mark.parametrize("words", ["events -f", "logs -f t"])
+def test_a_cut_stream_is_told(answer, words):
+    line = b'{"type":"PUT","revision":7,"object":{}}\n'
+    done = answer(CHUNKED + b"%x\r\n%s\r\n" % (len(line), line), *words.split())
+    assert done.returncode == 3 and done.stdout and "the agent ended" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "json"]])
+def test_a_reader_that_was_too_slow_fails(answer, options):
+    line = b'{"type":"OVERFLOW","revision":7}\n'
+    done = answer(CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(line), line), "events", "-f", *options)
+    assert done.returncode == 1 and "--since 7" in done.stderr
