@@ -45,7 +45,8 @@ static const char usage[] =
 	"Usage: penstockd [OPTIONS]\n"
 	"The data plane of one host: boots microVM tasks and does their plumbing.\n"
 	"\n"
-	"  -c, --config FILE     configuration (default " CONFIG_DEFAULT_FILE "; none is fine)\n"
+	"  -c, --config FILE     configuration; default $PENSTOCK_CONFIG or\n"
+	"                        " CONFIG_DEFAULT_FILE " (none is fine)\n"
 	"      --explain-config  prints every key with its default and meaning\n"
 	"      --version         prints the version\n"
 	"  -h, --help            this text\n"
@@ -328,7 +329,7 @@ static int read_config(const char *path, struct config *config, struct error *er
 int main(int argc, char **argv)
 {
 	struct agent agent = {.lock_fd = -1};
-	const char *config_path = NULL;
+	const char *config_path = getenv("PENSTOCK_CONFIG");
 	struct error err = {0};
 	int status = parse_options(argc, argv, &config_path);
 
