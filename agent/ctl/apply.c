@@ -195,11 +195,12 @@ static bool names_absent(const struct bundle *bundle, const struct item *item, c
 {
 	for (size_t i = 0; i < item->reference_count; i++) {
 		const struct model_reference *reference = &item->references[i];
-		const struct item *other =
-			bundle_find(bundle, model_kind_name(reference->kind), reference->id);
+		const struct item *other;
 
-		if (strcmp(reference->pointer, pointer) == 0)
-			return other && !other->exists;
+		if (strcmp(reference->pointer, pointer) != 0)
+			continue;
+		other = bundle_find(bundle, model_kind_name(reference->kind), reference->id);
+		return other && !other->exists;
 	}
 	return false;
 }

@@ -94,8 +94,8 @@ void line_print(const cJSON *document);     // JSON on one line
 void document_release(cJSON **document);
 
 // Text of a member for showing: numbers printed, control characters (a guest may have sent some to
-// the terminal) replaced; "-" when absent. Valid until the member's document goes or the eighth
-// next call.
+// the terminal) replaced; "-" when it is absent or empty. Valid until the member's document goes or
+// the eighth next call.
 const char *member_text(const cJSON *object, const char *path);
 const cJSON *member_at(const cJSON *object, const char *path); // "status.network.vpcId"
 

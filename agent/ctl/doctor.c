@@ -261,7 +261,9 @@ static void check_agent(const struct host *host, struct finding *finding)
 
 	if (client_perform(&request, &reply) < 0) {
 		say(finding, VERDICT_WARN, "no agent: %s", reply.err.message);
-		advise(finding, "start penstockd, or say where it is: --socket PATH");
+		advise(finding, reply.err.code == EACCES
+					? "only root and the configured groups may use the socket"
+					: "start penstockd, or say where it is: --socket PATH");
 	} else if (reply.status != 200) {
 		say(finding, VERDICT_WARN, "the agent is not ready (%d)", reply.status);
 	} else {

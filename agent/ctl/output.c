@@ -77,7 +77,7 @@ const char *member_text(const cJSON *object, const char *path)
 	char *text;
 
 	if (cJSON_IsString(member))
-		return controls_replace(member->valuestring);
+		return member->valuestring[0] ? controls_replace(member->valuestring) : "-";
 	if (cJSON_IsBool(member))
 		return cJSON_IsTrue(member) ? "true" : "false";
 	if (!cJSON_IsNumber(member))

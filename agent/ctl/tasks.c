@@ -81,9 +81,10 @@ const struct verb verb_ps = {
 
 // --- describe ---
 
+// "0": the task has that no more, as a shim's pid.
 static void print_line(const char *name, const char *value)
 {
-	if (strcmp(value, "-") != 0)
+	if (strcmp(value, "-") != 0 && strcmp(value, "0") != 0)
 		printf("%-14s %s\n", name, value);
 }
 
@@ -168,6 +169,7 @@ static int run_describe(const struct ctl *ctl, int argc, char **argv)
 {
 	int count = options_take(&verb_describe, argc, argv, NULL, 0), result = EXIT_DONE;
 	scoped(document_release) cJSON *documents = cJSON_CreateArray();
+	bool first = true;
 
 	for (int i = 1; i <= count && (result == EXIT_DONE || result == EXIT_NOT_FOUND); i++) {
 		scoped(buffer_release) struct buffer path = {0};
@@ -183,6 +185,9 @@ static int run_describe(const struct ctl *ctl, int argc, char **argv)
 		} else if (ctl->json || strcmp(kind, "task") != 0) {
 			cJSON_AddItemToArray(documents, object);
 		} else {
+			if (!first)
+				putchar('\n');
+			first = false;
 			print_task(object);
 			cJSON_Delete(object);
 		}

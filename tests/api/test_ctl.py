@@ -95,7 +95,8 @@ def test_options_stand_anywhere_and_take_an_equals_sign(host, client):
 
 
 def test_what_is_not_there(host):
-    for words in "describe x1", "describe vpc/x1", "logs x1", "stop x1", "timeline x1", "delete sg/x1", "eni x1", "lb x1", "sg x1":
+    asked = "describe", "logs", "stop", "timeline", "eni", "lb", "sg"
+    for words in *(f"{verb} x1" for verb in asked), "describe vpc/x1", "delete sg/x1":
         failed = host.ctl(*words.split(), check=False)
         assert (failed.returncode, failed.stdout) == (4, ""), words
         assert "NotFound" in failed.stderr and "x1" in failed.stderr, words
@@ -104,7 +105,8 @@ def test_what_is_not_there(host):
 
 def test_json_and_tables(host, client):
     client.apply(network())
-    for words in ("ps", "sg", "sg web", "lb", "eni", "host", "doctor", "describe vpc/net", "describe vpc/net subnet/web"):
+    described = "describe vpc/net", "describe vpc/net subnet/web"
+    for words in "ps", "sg", "sg web", "lb", "eni", "host", "doctor", *described:
         assert json.loads(host.ctl(*words.split(), "-o", "json", check=False).stdout), words
     for line in host.ctl("events", "-o", "json").stdout.splitlines():
         assert json.loads(line)["type"] == "PUT"
@@ -170,7 +172,8 @@ def test_logs_of_one_of_several_containers(host, network):
     network.wait_log("t", "up", "side")
     assert host.ctl("logs", "t", "side").stdout == "up\n"
     assert json.loads(host.ctl("timeline", "t", "-o", "json").stdout)
-    assert host.ctl("describe", "t").stdout.startswith("task ")
+    described = host.ctl("describe", "t", "t").stdout
+    assert described.startswith("task ") and described.count("\n\ntask ") == 1
     assert host.ctl("stop", "t", "sg/web", check=False).returncode == 2
     assert network.task("t")["status"]["desiredStatus"] == "RUNNING", "nothing is stopped when a name is wrong"
     network.stop_task("t")
