@@ -42,7 +42,7 @@ static void event_print(const cJSON *event)
 struct events {
 	bool json;
 	struct buffer line;
-	char revision[24]; // of the last event, or what --since said; "" when not known
+	char revision[24]; // of the last event; before one, that from which the stream begins
 	bool overflow;
 };
 
@@ -99,7 +99,6 @@ static int events_show(const struct ctl *ctl, const char *path, const char *sinc
 		.context = &events,
 	};
 	char next[80];
-	const char *hint = next;
 	int result;
 
 	snprintf(events.revision, sizeof(events.revision), "%s", since ? since : "");
@@ -107,15 +106,26 @@ static int events_show(const struct ctl *ctl, const char *path, const char *sinc
 	buffer_release(&events.line);
 	snprintf(next, sizeof(next), "What comes next: penstockctl events%s --since %s",
 		 follow ? " -f" : "", events.revision);
-	if (!events.revision[0])
-		hint = NULL;
 	if (reply.status != 200)
 		return reply_fail(ctl, NULL, &reply);
 	if (events.overflow)
 		return fail(ctl, EXIT_REFUSED, NULL, "this reader was too slow and was cut off",
-			    hint);
-	// Who follows sees no other end than the agent's.
-	return result == 0 && !follow ? EXIT_DONE : stream_fail(ctl, result, &reply, hint);
+			    next);
+	if (follow) // sees no other end than the agent's
+		return stream_fail(ctl, result, &reply, next);
+	return result == 0 ? EXIT_DONE : stream_fail(ctl, result, &reply, NULL);
+}
+
+// Where a follower begins that was not told: with the next event. Known from the start, it can be
+// gone on from even when none came.
+static int revision_now(const struct ctl *ctl, struct buffer *ret_revision)
+{
+	scoped(document_release) cJSON *list = NULL;
+	int result = document_get(ctl, "/v1/vpcs", &list);
+
+	if (result == EXIT_DONE)
+		buffer_adds(ret_revision, member_text(list, "revision"));
+	return result;
 }
 
 static int run_events(const struct ctl *ctl, int argc, char **argv)
@@ -128,8 +138,9 @@ static int run_events(const struct ctl *ctl, int argc, char **argv)
 		{"--kind", NULL, &kind, NULL},
 		{"--id", NULL, &id, NULL},
 	};
-	scoped(buffer_release) struct buffer path = {0};
+	scoped(buffer_release) struct buffer path = {0}, now = {0};
 	uint64_t revision;
+	int result;
 
 	options_take(&verb_events, argc, argv, options, ARRAY_LENGTH(options));
 	if (since && parse_u64(since, INT64_MAX, &revision) < 0)
@@ -138,6 +149,12 @@ static int run_events(const struct ctl *ctl, int argc, char **argv)
 		return usage_error(&verb_events, "there is no kind ", kind);
 	if (id && !id_is_valid(id))
 		return usage_error(&verb_events, "no object can be named ", id);
+	if (follow && !since) {
+		result = revision_now(ctl, &now);
+		if (result != EXIT_DONE)
+			return result;
+		since = buffer_text(&now);
+	}
 	buffer_addf(&path, "/v1/events?follow=%s", follow ? "true" : "false");
 	query_add(&path, "since", since);
 	query_add(&path, "kind", kind ? kind_name(kind) : NULL);

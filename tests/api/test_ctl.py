@@ -215,7 +215,7 @@ def test_a_follower_of_events_is_told_that_the_agent_ended(host, client):
     host.kill()
     _, said = again.communicate()
     assert again.returncode == 3
-    assert str(event["revision"]) in json.loads(said)["details"][0]["message"]
+    assert f"--since {event['revision']}" in json.loads(said)["details"][0]["message"]
     host.start()
 
 

@@ -22,13 +22,14 @@ def serve(listener, reply):
         except OSError:
             return  # shut down
         with peer:
-            peer.recv(65536)
-            peer.sendall(reply)
+            request = peer.recv(65536)
+            peer.sendall(reply(request) if callable(reply) else reply)
 
 
 @pytest.fixture
 def answer(tmp_path):
-    """answer(bytes, *words): penstockctl's end when every request is answered with these bytes."""
+    """answer(bytes, *words): penstockctl's end when every request is answered with these
+    bytes, or with what they are for that request."""
 
     def run(reply, *words):
         path = str(tmp_path / "api.sock")
@@ -105,11 +106,21 @@ def test_control_characters_of_a_guest_do_not_reach_the_terminal(answer, words):
     assert not any(bad in shown for bad in ("\x1b", "\x07", "\x9b", "\r", "\x7f"))
 
 
-@pytest.mark.parametrize("words", ["events -f", "logs -f t"])
+@pytest.mark.parametrize("words", ["events -f --since 5", "logs -f t"])
 def test_a_cut_stream_is_told(answer, words):
     line = b'{"type":"PUT","revision":7,"object":{}}\n'
     done = answer(CHUNKED + b"%x\r\n%s\r\n" % (len(line), line), *words.split())
     assert done.returncode == 3 and done.stdout and "the agent ended" in done.stderr
+
+
+def test_a_follower_that_saw_nothing_knows_where_to_go_on(answer):
+    def reply(request):
+        if b"GET /v1/events?follow=true&since=41 " in request:
+            return CHUNKED
+        return JSON_HEAD + b'\r\n{"revision":41,"items":[]}'
+
+    done = answer(reply, "events", "-f")
+    assert done.returncode == 3 and "penstockctl events -f --since 41\n" in done.stderr
 
 
 @pytest.mark.parametrize("options", [[], ["-o", "json"]])
