@@ -82,7 +82,7 @@ int kind_order(const char *word);        // what others refer to comes first; -1
 // The first is for an unsuccessful reply or connection.
 int reply_fail(const struct ctl *ctl, const char *object, const struct client_reply *reply);
 // EXIT_REFUSED, EXIT_UNREACHABLE or EXIT_NOT_FOUND; the hint may be NULL.
-int fail(const struct ctl *ctl, enum exit_code result, const char *object, const char *message,
+int fail(const struct ctl *ctl, int result, const char *object, const char *message,
 	 const char *hint);
 
 // --- output.c ---

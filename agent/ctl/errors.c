@@ -62,7 +62,7 @@ static cJSON *error_make(const char *code, const char *message, const char *hint
 	return error;
 }
 
-int fail(const struct ctl *ctl, enum exit_code result, const char *object, const char *message,
+int fail(const struct ctl *ctl, int result, const char *object, const char *message,
 	 const char *hint)
 {
 	static const char *const codes[] = {

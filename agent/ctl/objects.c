@@ -7,29 +7,30 @@
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
+#include "agent/model/model.h"
 
 // In the order in which a bundle is applied.
 static const struct {
-	const char *kind, *short_kind, *path;
+	enum model_kind kind;
+	const char *short_name;
 } kinds[] = {
-	{"vpc", "vpc", "vpcs"},
-	{"subnet", "subnet", "subnets"},
-	{"security-group", "sg", "security-groups"},
-	{"file-system", "fs", "file-systems"},
-	{"target-group", "tg", "target-groups"},
-	{"load-balancer", "lb", "load-balancers"},
-	{"task", "task", "tasks"},
+	{MODEL_VPC, "vpc"},        {MODEL_SUBNET, "subnet"},   {MODEL_SECURITY_GROUP, "sg"},
+	{MODEL_FILE_SYSTEM, "fs"}, {MODEL_TARGET_GROUP, "tg"}, {MODEL_LOAD_BALANCER, "lb"},
+	{MODEL_TASK, "task"},
 };
+
+static bool word_is(const char *name, const char *word, size_t length)
+{
+	return strlen(name) == length && memcmp(name, word, length) == 0;
+}
 
 static int kind_index(const char *word, size_t length)
 {
-	for (size_t i = 0; i < ARRAY_LENGTH(kinds); i++) {
-		const char *names[] = {kinds[i].kind, kinds[i].short_kind, kinds[i].path};
-
-		for (size_t j = 0; j < ARRAY_LENGTH(names); j++)
-			if (strlen(names[j]) == length && memcmp(names[j], word, length) == 0)
-				return (int)i;
-	}
+	for (size_t i = 0; i < ARRAY_LENGTH(kinds); i++)
+		if (word_is(kinds[i].short_name, word, length) ||
+		    word_is(model_kind_name(kinds[i].kind), word, length) ||
+		    word_is(model_kind_path(kinds[i].kind), word, length))
+			return (int)i;
 	return -1;
 }
 
@@ -37,7 +38,7 @@ const char *kind_name(const char *word)
 {
 	int index = kind_index(word, strlen(word));
 
-	return index < 0 ? NULL : kinds[index].kind;
+	return index < 0 ? NULL : model_kind_name(kinds[index].kind);
 }
 
 int kind_order(const char *word)
@@ -64,8 +65,8 @@ const char *object_path(const char *name, struct buffer *ret_path)
 			name);
 		return NULL;
 	}
-	buffer_addf(ret_path, "/v1/%s/%s", kinds[index].path, id);
-	return kinds[index].kind;
+	buffer_addf(ret_path, "/v1/%s/%s", model_kind_path(kinds[index].kind), id);
+	return model_kind_name(kinds[index].kind);
 }
 
 bool task_path(const struct verb *verb, const char *name, struct buffer *ret_path)
