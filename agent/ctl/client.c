@@ -55,7 +55,7 @@ static int request_send(int fd, const struct client_request *request, struct err
 	while (sent < text.length) {
 		ssize_t count = send(fd, text.data + sent, text.length - sent, MSG_NOSIGNAL);
 
-		if (count < 0 && errno == EPIPE)
+		if (count < 0 && (errno == EPIPE || errno == ECONNRESET))
 			return 0; // refused early: the reply says why
 		if (count < 0 && errno != EINTR)
 			return error_errno(err, "send the request");

@@ -128,3 +128,10 @@ def test_a_reader_that_was_too_slow_fails(answer, options):
     line = b'{"type":"OVERFLOW","revision":7}\n'
     done = answer(CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(line), line), "events", "-f", *options)
     assert done.returncode == 1 and "--since 7" in done.stderr
+
+
+def test_a_request_refused_before_it_was_read(answer, tmp_path):
+    document = {"kind": "vpc", "id": "net", "spec": {"cidrBlock": "1" * 4_000_000}}
+    (tmp_path / "document.json").write_text(json.dumps(document))
+    failed = answer(b"HTTP/1.1 413 Too Large\r\n\r\n", "apply", "-f", tmp_path / "document.json")
+    assert failed.returncode == 1 and "413 Too Large" in failed.stderr
