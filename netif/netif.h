@@ -6,7 +6,7 @@
 // An ENI is a tap in it (or, for tasks without a VM, a veth whose other end is
 // the task's eth0), made down, linked later: permanent neighbour, up, /32 route.
 // A routed interface needs no ARP; base+1 of each subnet and 169.254.170.2 stand on
-// the namespace's lo. IPv6 is off everywhere. (Semantics: linux/if_link.h, rtnetlink(7),
+// the namespace's lo. IPv6 is off in every VPC. (Semantics: linux/if_link.h, rtnetlink(7),
 // Documentation/networking/tuntap.rst and ip-sysctl.rst.)
 //
 //     struct netif *netif;
@@ -142,9 +142,10 @@ struct netif_eni {
 //   TAP: the tap with its queue attached, IFF_VNET_HDR | IFF_NO_PI, for the VMM. The tap is
 //     persistent: one left by an earlier life of the agent is attached again; -EBUSY while
 //     somebody still holds its queue (then the shim has the descriptor: nothing to create).
-//   VETH: the task's network namespace, IPv6 off, with `eth0` down (MAC and MTU set). It lives
-//     as long as a descriptor or process in it, and the ENI with it. An earlier one of the same ENI
-//     is deleted (about 20 ms) and made new, as the old namespace cannot be found again.
+//   VETH: the task's network namespace, with `eth0` down (MAC and MTU set; it gets no IPv6
+//     address, and the VPC's end takes no IPv6 packet). It lives as long as a descriptor or
+//     process in it, and the ENI with it. An earlier one of the same ENI is deleted (about
+//     20 ms) and made new, as the old namespace cannot be found again.
 int netif_eni_create(struct netif *netif, const struct netif_eni *eni, int *ret_fd,
 		     struct error *err);
 

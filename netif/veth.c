@@ -5,6 +5,11 @@
 //
 // The kernel takes an alias only after creation; it takes a link group with it. So the
 // interface is born in the group of the unfinished, and gets mark and group 0 at once.
+//
+// IPv6: eth0 gets no address of its own accord, and its peer in the VPC takes no packet of it.
+// To turn it off by the new namespace's /proc/sys would cost a millisecond at 1,000 tasks: the
+// kernel keeps the entries of all namespaces in one hash chain.
+#include <errno.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
@@ -15,17 +20,24 @@
 #include "netif/namespace.h"
 #include "netif/rtnl.h"
 
-static int make_task_namespace(struct netif *netif, int *ret_fd, struct error *err)
+struct task_namespace {
+	int fd;
+	struct nl_sock *rtnl;
+};
+
+static void task_namespace_release(struct task_namespace *task)
+{
+	rtnl_close(&task->rtnl);
+	close_fd(&task->fd);
+}
+
+static int make_task_namespace(struct netif *netif, struct task_namespace *task, struct error *err)
 {
 	scoped_visit struct namespace_visit visit = NAMESPACE_VISIT(netif->host.fd);
-	scoped_fd int fd = -1;
 
-	if (namespace_enter_new(&visit, err) < 0 ||
-	    namespace_configure(namespace_ipv6_off, ARRAY_LENGTH(namespace_ipv6_off), err) < 0 ||
-	    namespace_open_current(&fd, err) < 0)
+	if (namespace_enter_new(&visit, err) < 0 || namespace_open_current(&task->fd, err) < 0)
 		return -err->code;
-	*ret_fd = take_fd(&fd);
-	return 0;
+	return rtnl_open(&task->rtnl, err);
 }
 
 static void put_end(struct nl_msg *message, const char *name, const struct mac_address *mac,
@@ -79,15 +91,38 @@ static int mark_pair(struct netif *netif, struct netif_namespace *space,
 	return 0;
 }
 
+// No link-local address, hence no solicitation of neighbours and routers either.
+static int withhold_ipv6(struct nl_sock *task_rtnl, struct error *err)
+{
+	const struct ifinfomsg header = {0};
+	scoped_message struct nl_msg *message =
+		rtnl_message(RTM_SETLINK, 0, &header, sizeof(header));
+	struct nlattr *families, *inet6;
+	int result;
+
+	rtnl_put_text(message, IFLA_IFNAME, "eth0");
+	families = rtnl_nest(message, IFLA_AF_SPEC);
+	inet6 = rtnl_nest(message, AF_INET6);
+	rtnl_put_u8(message, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+	nla_nest_end(message, inet6);
+	nla_nest_end(message, families);
+	result = rtnl_request(task_rtnl, message, err);
+	if (result == -EAFNOSUPPORT) { // no IPv6, in this kernel or with this MTU
+		error_clear(err);
+		return 0;
+	}
+	return result < 0 ? error_wrap(err, "withhold IPv6 from eth0") : 0;
+}
+
 int veth_create(struct netif *netif, struct netif_namespace *space, const struct netif_eni *eni,
 		const char *name, int *ret_fd, struct error *err)
 {
-	scoped_fd int task_fd = -1;
+	scoped(task_namespace_release) struct task_namespace task = {.fd = -1};
 
-	if (make_task_namespace(netif, &task_fd, err) < 0 ||
-	    create_pair(space, eni, name, task_fd, err) < 0 ||
+	if (make_task_namespace(netif, &task, err) < 0 ||
+	    create_pair(space, eni, name, task.fd, err) < 0 || withhold_ipv6(task.rtnl, err) < 0 ||
 	    mark_pair(netif, space, eni, name, err) < 0)
 		return -err->code;
-	*ret_fd = take_fd(&task_fd);
+	*ret_fd = take_fd(&task.fd);
 	return 0;
 }

@@ -261,6 +261,23 @@ static void test_veth_unfinished(void **state)
 	close(again_fd);
 }
 
+// The kernel gives it no address of its own accord ("1": none).
+static void test_veth_without_ipv6(void **state)
+{
+	static const char path[] = "/proc/sys/net/ipv6/conf/eth0/addr_gen_mode";
+	struct netif_eni eni = eni_of(NETIF_ENI_VETH, "eni-1", 0x0a000105);
+	held_fd int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	held_fd int task_fd = task_start(netif, &eni);
+	scoped_visit struct namespace_visit visit = NAMESPACE_VISIT(here);
+	scoped_free char *mode = NULL;
+	struct error err = {0};
+
+	(void)state;
+	assert_ok(namespace_enter(&visit, task_fd, &err), &err);
+	assert_ok(file_read(AT_FDCWD, path, 64, &mode, NULL, &err), &err);
+	assert_string_equal(mode, "1\n");
+}
+
 static void test_no_descriptor_leaks(void **state)
 {
 	struct netif_eni tap = eni_of(NETIF_ENI_TAP, "eni-1", 0x0a000105),
@@ -316,10 +333,15 @@ static void test_reap_many(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_tap_life),        TEST(test_tap_after_crash),
-		TEST(test_tap_owner),       TEST(test_foreign_interface),
-		TEST(test_address_taken),   TEST(test_veth_after_crash),
-		TEST(test_veth_unfinished), TEST(test_no_descriptor_leaks),
+		TEST(test_tap_life),
+		TEST(test_tap_after_crash),
+		TEST(test_tap_owner),
+		TEST(test_foreign_interface),
+		TEST(test_address_taken),
+		TEST(test_veth_after_crash),
+		TEST(test_veth_unfinished),
+		TEST(test_veth_without_ipv6),
+		TEST(test_no_descriptor_leaks),
 		TEST(test_reap_many),
 	};
 
