@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps eni, policy and link of one task, by the same calls as agent/task/steps.c
-// with the netns driver. The task's namespace is made inside `eni`: that is timed too.
+// The steps eni, policy and link of one task, by the same calls as agent/task/steps.c: a
+// tap for the VMM, or with the netns driver a veth. The latter's namespace is made inside
+// `eni`: that is timed too.
 #include <errno.h>
 #include <stdio.h>
 
@@ -9,22 +10,23 @@
 #include "sg/sg.h"
 #include "tests/bench/plumber.h"
 
-enum { ENIS_MAX = 2048, NAME_SIZE = 64 };
+enum { ENIS_MAX = 4096, NAME_SIZE = 64 };
 
 static const char *const install = "bench", *const vpc_id = "bench", *const group_id = "web";
 
 struct penstock {
 	struct netif *netif;
 	struct sg_vpc *policy;
-	int netns_fds[ENIS_MAX]; // what keeps each task's namespace alive
+	enum netif_eni_kind kind;
+	int fds[ENIS_MAX]; // the tap, or what keeps the task's namespace alive
 };
 
-static struct netif_eni eni_of(unsigned index, char eni_id[NAME_SIZE])
+static struct netif_eni eni_of(enum netif_eni_kind kind, unsigned index, char eni_id[NAME_SIZE])
 {
 	snprintf(eni_id, NAME_SIZE, "eni-%u", index);
 	return (struct netif_eni){.vpc = vpc_id,
 				  .eni_id = eni_id,
-				  .kind = NETIF_ENI_VETH,
+				  .kind = kind,
 				  .address = UINT32_C(0x0a4d0004) + index, // 10.77.0.4 on
 				  .gateway = UINT32_C(0x0a4d0001),
 				  .mac = mac_from_eni(eni_id),
@@ -48,7 +50,7 @@ static int add(void *context, unsigned index, struct error *err)
 	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
 	struct penstock *penstock = context;
 	char eni_id[NAME_SIZE], interface[IFNAMSIZ];
-	struct netif_eni eni = eni_of(index, eni_id);
+	struct netif_eni eni = eni_of(penstock->kind, index, eni_id);
 	struct sg_member member = {.eni_id = eni_id,
 				   .interface = eni_interface_name(install, eni_id, interface),
 				   .mac = eni.mac,
@@ -59,7 +61,7 @@ static int add(void *context, unsigned index, struct error *err)
 
 	if (index >= ENIS_MAX)
 		return error_set(err, EINVAL, "no more than %d tasks", ENIS_MAX);
-	if (netif_eni_create(penstock->netif, &eni, &penstock->netns_fds[index], err) < 0 ||
+	if (netif_eni_create(penstock->netif, &eni, &penstock->fds[index], err) < 0 ||
 	    sg_member_set(penstock->policy, batch, &member, err) < 0 ||
 	    commit(penstock, batch, err) < 0)
 		return -err->code;
@@ -72,11 +74,11 @@ static int delete (void *context, unsigned index, struct error *err)
 	struct penstock *penstock = context;
 	char eni_id[NAME_SIZE];
 
-	eni_of(index, eni_id);
+	eni_of(penstock->kind, index, eni_id);
 	if (netif_eni_delete(penstock->netif, vpc_id, eni_id, err) < 0 ||
 	    sg_member_remove(penstock->policy, batch, eni_id, err) < 0)
 		return -err->code;
-	close_fd(&penstock->netns_fds[index]);
+	close_fd(&penstock->fds[index]);
 	return commit(penstock, batch, err);
 }
 
@@ -96,12 +98,13 @@ static int make_group(struct penstock *penstock, struct error *err)
 	return commit(penstock, batch, err);
 }
 
-int penstock_plumber_open(struct plumber *ret_plumber, struct error *err)
+int penstock_plumber_open(enum netif_eni_kind kind, struct plumber *ret_plumber, struct error *err)
 {
 	static struct penstock penstock;
 	const struct ipv4_cidr block = {.base = UINT32_C(0x0a4d0000), .prefix = 16};
 	int socket_fd;
 
+	penstock.kind = kind;
 	if (netif_open(install, &penstock.netif, err) < 0 ||
 	    netif_vpc_create(penstock.netif, vpc_id, err) < 0 ||
 	    netif_subnet_ensure(penstock.netif, vpc_id, &block, err) < 0 ||
@@ -109,7 +112,9 @@ int penstock_plumber_open(struct plumber *ret_plumber, struct error *err)
 	    sg_vpc_open(install, vpc_id, socket_fd, &penstock.policy, err) < 0 ||
 	    make_group(&penstock, err) < 0)
 		return error_wrap(err, "penstock");
-	*ret_plumber = (struct plumber){
-		.name = "plumb", .context = &penstock, .add = add, .delete = delete};
+	*ret_plumber = (struct plumber){.name = kind == NETIF_ENI_TAP ? "plumb_tap" : "plumb",
+					.context = &penstock,
+					.add = add,
+					.delete = delete};
 	return 0;
 }

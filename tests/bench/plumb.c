@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long it takes to connect one task to the network while N others are there:
-// penstock's steps eni, policy and link against the CNI chain bridge, host-local,
-// firewall, both in one run. Started by plumb.sh inside namespaces of its own.
+// penstock's steps eni, policy and link, with a tap (a VMM's) or a veth (the netns
+// driver's), the latter also against the CNI chain bridge, host-local, firewall in one
+// run. Started by plumb.sh inside namespaces of its own.
 //
-//     plumb DIRECTORY SAMPLES EXISTING...     (EXISTING rising, e.g. 0 100 1000)
+//     plumb tap|veth|DIRECTORY SAMPLES EXISTING...     (EXISTING rising, e.g. 0 100 1000)
+//
+// DIRECTORY, for the files of CNI: veth and CNI.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +17,7 @@
 #include "agent/base/scope.h"
 #include "tests/bench/plumber.h"
 
-enum { SAMPLES_MAX = 10000, EXISTING_MAX = 1000 };
+enum { SAMPLES_MAX = 10000, EXISTING_MAX = 4000 };
 
 struct percentiles {
 	double p50_ms, p99_ms;
@@ -79,13 +82,14 @@ static void print_level(const struct plumber *plumber, unsigned existing,
 	printf("figure %s_p99_%u %.3f ms\n", plumber->name, existing, result->p99_ms);
 }
 
-// One number of existing tasks, both plumbers; returns how many times faster ours is.
-static int run_level(const struct plumber plumbers[2], unsigned before, unsigned existing,
-		     unsigned samples, double *ret_ratio, struct error *err)
+// One number of existing tasks. Of two plumbers the ratio is told too: how many times faster the
+// first is.
+static int run_level(const struct plumber *plumbers, unsigned plumber_count, unsigned before,
+		     unsigned existing, unsigned samples, double *ret_ratio, struct error *err)
 {
 	struct percentiles results[2] = {0};
 
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < plumber_count; i++) {
 		fprintf(stderr, "%s: %u existing tasks\n", plumbers[i].name, existing);
 		if (populate(&plumbers[i], before, existing, err) < 0 ||
 		    measure(&plumbers[i], existing, samples, &results[i], err) < 0)
@@ -93,26 +97,40 @@ static int run_level(const struct plumber plumbers[2], unsigned before, unsigned
 		print_level(&plumbers[i], existing, &results[i]);
 	}
 	*ret_ratio = results[1].p50_ms / results[0].p50_ms;
-	printf("figure plumb_vs_cni_p50_%u %.1f x\n", existing, *ret_ratio);
+	if (plumber_count == 2)
+		printf("figure plumb_vs_cni_p50_%u %.1f x\n", existing, *ret_ratio);
 	fflush(stdout);
 	return 0;
 }
 
-static int run(char *const *levels, unsigned level_count, unsigned samples,
-	       const struct plumber plumbers[2], struct error *err)
+static int run(char *const *levels, unsigned samples, const struct plumber *plumbers,
+	       unsigned plumber_count, struct error *err)
 {
 	unsigned before = 0, existing;
 	double ratio = 0, worst = 0;
 
-	for (unsigned i = 0; i < level_count; i++) {
+	for (unsigned i = 0; levels[i]; i++) {
 		if (parse_u32(levels[i], EXISTING_MAX, &existing) < 0 || existing < before)
 			return error_set(err, EINVAL, "EXISTING must rise, up to %d", EXISTING_MAX);
-		if (run_level(plumbers, before, existing, samples, &ratio, err) < 0)
+		if (run_level(plumbers, plumber_count, before, existing, samples, &ratio, err) < 0)
 			return -err->code;
 		worst = i == 0 || ratio < worst ? ratio : worst;
 		before = existing;
 	}
-	printf("figure plumb_vs_cni_p50 %.1f x\n", worst);
+	if (plumber_count == 2)
+		printf("figure plumb_vs_cni_p50 %.1f x\n", worst);
+	return 0;
+}
+
+static int open_plumbers(const char *what, struct plumber plumbers[2], unsigned *ret_count,
+			 struct error *err)
+{
+	bool tap = strcmp(what, "tap") == 0, with_cni = !tap && strcmp(what, "veth") != 0;
+
+	if (penstock_plumber_open(tap ? NETIF_ENI_TAP : NETIF_ENI_VETH, &plumbers[0], err) < 0 ||
+	    (with_cni && cni_plumber_open(what, &plumbers[1], err) < 0))
+		return -err->code;
+	*ret_count = with_cni ? 2 : 1;
 	return 0;
 }
 
@@ -121,16 +139,15 @@ int main(int argc, char **argv)
 	const struct rlimit files = {.rlim_cur = 8192, .rlim_max = 8192};
 	struct plumber plumbers[2];
 	struct error err = {0};
-	unsigned samples;
+	unsigned samples, count = 0;
 
 	if (argc < 4 || parse_u32(argv[2], SAMPLES_MAX, &samples) < 0 || samples == 0) {
-		fprintf(stderr, "usage: plumb DIRECTORY SAMPLES EXISTING...\n");
+		fprintf(stderr, "usage: plumb tap|veth|DIRECTORY SAMPLES EXISTING...\n");
 		return 2;
 	}
-	setrlimit(RLIMIT_NOFILE, &files); // a namespace of ours lives by a descriptor
-	if (penstock_plumber_open(&plumbers[0], &err) < 0 ||
-	    cni_plumber_open(argv[1], &plumbers[1], &err) < 0 ||
-	    run(argv + 3, (unsigned)argc - 3, samples, plumbers, &err) < 0) {
+	setrlimit(RLIMIT_NOFILE, &files); // a tap, and a namespace of ours, lives by a descriptor
+	if (open_plumbers(argv[1], plumbers, &count, &err) < 0 ||
+	    run(argv + 3, samples, plumbers, count, &err) < 0) {
 		fprintf(stderr, "plumb: %s\n", err.message);
 		return 1;
 	}

@@ -3,9 +3,10 @@
 #pragma once
 
 #include "agent/base/error.h"
+#include "netif/netif.h"
 
 struct plumber {
-	const char *name; // "plumb", "cni": begins the names of its figures
+	const char *name; // "plumb", "plumb_tap", "cni": begins the names of its figures
 	void *context;
 	// Timed: connects task `index`. Not timed: takes it away again.
 	int (*add)(void *context, unsigned index, struct error *err);
@@ -17,4 +18,4 @@ struct plumber {
 // Debian's CNI plugins; files in `directory`.
 int cni_plumber_open(const char *directory, struct plumber *ret_plumber, struct error *err);
 // penstock's netif and sg, as the agent's steps eni, policy and link call them.
-int penstock_plumber_open(struct plumber *ret_plumber, struct error *err);
+int penstock_plumber_open(enum netif_eni_kind kind, struct plumber *ret_plumber, struct error *err);
