@@ -18,22 +18,33 @@ static void declare_members(struct nft_batch *batch, const char *group_id)
 	nft_set_add(batch, &members);
 }
 
-// Sets and chains, empty, whatever was there before.
+typedef void set_operation(struct nft_batch *batch, const char *table, const char *set);
+
+// Calls `operation` for each set that the group has.
+static void each_set(struct nft_batch *batch, const struct sg_group_state *group,
+		     set_operation *operation)
+{
+	char name[NFT_NAME_SIZE];
+
+	for (int i = 0; i < SG_GROUP_SETS; i++) {
+		enum sg_direction direction = (enum sg_direction)(i / SG_KIND_COUNT);
+		enum sg_kind kind = (enum sg_kind)(i % SG_KIND_COUNT);
+
+		if (!(group->kinds[direction] & 1U << kind))
+			continue;
+		sg_group_set_of(group->id, direction, kind, name);
+		operation(batch, SG_TABLE, name);
+	}
+}
+
+// The set of members, and the chains, empty; so are the sets that a damaged group has.
 static void create_objects(struct nft_batch *batch, const struct sg_group_state *group)
 {
 	const char *group_id = group->id;
 	char name[NFT_NAME_SIZE];
 
 	declare_members(batch, group_id);
-	for (int i = 0; i < SG_GROUP_SETS; i++) {
-		struct nft_set set =
-			sg_group_set_of(group_id, (enum sg_direction)(i / SG_KIND_COUNT),
-					(enum sg_kind)(i % SG_KIND_COUNT), name);
-
-		nft_set_add(batch, &set);
-		if (group->object_count > 0) // found damaged, not new
-			nft_set_flush(batch, SG_TABLE, name);
-	}
+	each_set(batch, group, nft_set_flush);
 	for (int variant = 0; variant < SG_VARIANT_COUNT; variant++) {
 		sg_group_chain_name(group_id, (enum sg_variant)variant, name);
 		nft_chain_add(batch, &(struct nft_chain){.table = SG_TABLE, .name = name});
@@ -82,6 +93,7 @@ static void state_assign(struct sg_rules_state *state, const struct sg_compiled 
 // What is to be done to one direction.
 struct change {
 	struct sg_element_list early, removed, late; // late: additions that overlap removed ones
+	unsigned kinds;                              // whose sets are needed for the first time
 	bool rewrite;                                // the chains
 };
 
@@ -100,12 +112,23 @@ static bool overlaps_any(const struct sg_element *element, const struct sg_eleme
 	return false;
 }
 
-static struct change plan_change(const struct sg_rules_state *state, bool complete,
+static unsigned kinds_of(const struct sg_element_list *list)
+{
+	unsigned kinds = 0;
+
+	for (size_t i = 0; i < list->count; i++)
+		kinds |= 1U << list->elements[i].kind;
+	return kinds;
+}
+
+static struct change plan_change(const struct sg_group_state *group, enum sg_direction direction,
 				 const struct sg_compiled *compiled, struct arena *arena)
 {
-	struct change change = {.rewrite = !complete || !references_equal(state, compiled)};
+	const struct sg_rules_state *state = &group->rules[direction];
+	struct change change = {.kinds = kinds_of(&compiled->elements) & ~group->kinds[direction]};
 	struct sg_element_list added;
 
+	change.rewrite = !group->complete || change.kinds || !references_equal(state, compiled);
 	sg_element_difference(&state->elements, &compiled->elements, arena, &change.removed,
 			      &added);
 	change.early.elements = arena_array(arena, struct sg_element, added.count);
@@ -120,7 +143,31 @@ static struct change plan_change(const struct sg_rules_state *state, bool comple
 	return change;
 }
 
-// New references behind the old ones, until the chains are written as they shall be.
+static void create_sets(struct nft_batch *batch, const char *group_id, enum sg_direction direction,
+			unsigned kinds)
+{
+	char name[NFT_NAME_SIZE];
+
+	for (int kind = 0; kind < SG_KIND_COUNT; kind++) {
+		struct nft_set set = sg_group_set_of(group_id, direction, (enum sg_kind)kind, name);
+
+		if (kinds & 1U << kind)
+			nft_set_add(batch, &set);
+	}
+}
+
+// New rules behind the old ones, until the chains are written as they shall be.
+static void append_kinds(struct nft_batch *batch, const char *group_id, enum sg_direction direction,
+			 unsigned kinds)
+{
+	for (int variant = 0; variant < SG_VARIANT_COUNT; variant++)
+		for (int kind = 0; kind < SG_KIND_COUNT; kind++)
+			if (sg_variant_direction((enum sg_variant)variant) == direction &&
+			    (kinds & 1U << kind))
+				sg_group_add_kind(batch, group_id, (enum sg_variant)variant,
+						  (enum sg_kind)kind);
+}
+
 static size_t append_references(struct nft_batch *batch, const char *group_id,
 				enum sg_direction direction, const struct sg_rules_state *state,
 				const struct sg_compiled *compiled)
@@ -146,9 +193,13 @@ static void change_early(struct nft_batch *batch, struct sg_group_state *group,
 	const struct sg_rules_state *state = &group->rules[direction];
 	size_t appended = 0;
 
+	create_sets(batch, group->id, direction, change->kinds);
 	sg_group_send_elements(batch, group->id, direction, &change->early, nft_elements_add);
-	if (change->rewrite && group->complete)
+	if (change->rewrite && group->complete) {
+		append_kinds(batch, group->id, direction, change->kinds);
 		appended = append_references(batch, group->id, direction, state, compiled);
+	}
+	group->kinds[direction] |= change->kinds;
 	*ret_added |= change->early.count || appended;
 }
 
@@ -160,7 +211,7 @@ static void change_late(struct nft_batch *batch, struct sg_group_state *group,
 	sg_group_send_elements(batch, group->id, direction, &change->late, nft_elements_add);
 	for (int variant = 0; change->rewrite && variant < SG_VARIANT_COUNT; variant++)
 		if (sg_variant_direction((enum sg_variant)variant) == direction)
-			sg_group_write_chain(batch, group->id, (enum sg_variant)variant, compiled);
+			sg_group_write_chain(batch, group, (enum sg_variant)variant, compiled);
 	if (change->rewrite || change->removed.count || change->early.count)
 		state_assign(&group->rules[direction], compiled);
 }
@@ -179,7 +230,7 @@ static void change_group(struct nft_batch *batch, struct sg_group_state *group,
 
 		if (!group->complete)
 			sg_rules_state_release(&group->rules[i]); // the sets are empty now
-		changes[i] = plan_change(&group->rules[i], group->complete, &compiled[i], arena);
+		changes[i] = plan_change(group, direction, &compiled[i], arena);
 		change_early(batch, group, direction, &changes[i], &compiled[i], &added);
 		removed |= changes[i].removed.count || (changes[i].rewrite && group->complete);
 	}
@@ -277,11 +328,7 @@ static void delete_objects(struct nft_batch *batch, const struct sg_group_state 
 		nft_chain_flush(batch, SG_TABLE, name);
 		nft_chain_delete(batch, SG_TABLE, name);
 	}
-	for (int i = 0; i < SG_GROUP_SETS; i++) {
-		sg_group_set_of(group->id, (enum sg_direction)(i / SG_KIND_COUNT),
-				(enum sg_kind)(i % SG_KIND_COUNT), name);
-		nft_set_delete(batch, SG_TABLE, name);
-	}
+	each_set(batch, group, nft_set_delete);
 	sg_group_members_of(group->id, name);
 	nft_set_delete(batch, SG_TABLE, name);
 }

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Groups in the kernel. Of group "web":
 //
-//     sets    group_web_members, and for each direction and kind: group_web_ingress_ports,
-//             ..._icmp, ..._protocols, group_web_egress_ports ...
+//     sets    group_web_members, and of each direction the kinds that its rules have needed so
+//             far: group_web_ingress_ports, ..._icmp, ..._protocols, group_web_egress_ports ...
 //     chains  group_web_ingress   source address in the ingress sets, or in a referenced
 //                                 group's set of members
 //             group_web_balanced  the same with the balancer's address for the source
 //             group_web_egress    destination address in the egress sets ...
 //
 // Elements and reference rules have the rule's id in their comments.
+//
+// Sets are made when they are needed because the kernel finds a set by going through all sets of
+// the table: with three for each direction from the start, a group more took 6 ms at 1,000 groups.
+// They stay, empty or not, until the group goes: no change of rules takes a set away from a chain.
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -73,6 +77,23 @@ bool sg_group_name_split(const char *name, char ret_id[SG_ID_SIZE], const char *
 	ret_id[end - name] = '\0';
 	*ret_rest = end + 1;
 	return true;
+}
+
+bool sg_group_set_parse(const char *rest, enum sg_direction *ret_direction, enum sg_kind *ret_kind)
+{
+	for (int i = 0; i < SG_GROUP_SETS; i++) {
+		enum sg_direction direction = (enum sg_direction)(i / SG_KIND_COUNT);
+		enum sg_kind kind = (enum sg_kind)(i % SG_KIND_COUNT);
+		size_t length = strlen(sg_direction_name(direction));
+
+		if (strncmp(rest, sg_direction_name(direction), length) != 0 ||
+		    rest[length] != '_' || strcmp(rest + length + 1, kind_names[kind]) != 0)
+			continue;
+		*ret_direction = direction;
+		*ret_kind = kind;
+		return true;
+	}
+	return false;
 }
 
 // --- Elements ---
@@ -160,8 +181,8 @@ static struct nft_rule *rule_start(const char *chain, const char *comment)
 	return rule;
 }
 
-static void add_kind_rule(struct nft_batch *batch, const char *group_id, enum sg_variant variant,
-			  enum sg_kind kind)
+void sg_group_add_kind(struct nft_batch *batch, const char *group_id, enum sg_variant variant,
+		       enum sg_kind kind)
 {
 	enum nft_field peer = peer_fields[variant];
 	const struct nft_fields keys[SG_KIND_COUNT] = {
@@ -238,15 +259,17 @@ void sg_group_add_reference(struct nft_batch *batch, const char *group_id, enum 
 	nft_rule_add(batch, rule);
 }
 
-void sg_group_write_chain(struct nft_batch *batch, const char *group_id, enum sg_variant variant,
-			  const struct sg_compiled *compiled)
+void sg_group_write_chain(struct nft_batch *batch, const struct sg_group_state *group,
+			  enum sg_variant variant, const struct sg_compiled *compiled)
 {
+	unsigned kinds = group->kinds[sg_variant_direction(variant)];
 	char chain[NFT_NAME_SIZE];
 
-	sg_group_chain_name(group_id, variant, chain);
+	sg_group_chain_name(group->id, variant, chain);
 	nft_chain_flush(batch, SG_TABLE, chain);
 	for (int kind = 0; kind < SG_KIND_COUNT; kind++)
-		add_kind_rule(batch, group_id, variant, (enum sg_kind)kind);
+		if (kinds & 1U << kind)
+			sg_group_add_kind(batch, group->id, variant, (enum sg_kind)kind);
 	for (size_t i = 0; i < compiled->reference_count; i++)
-		sg_group_add_reference(batch, group_id, variant, compiled->references[i]);
+		sg_group_add_reference(batch, group->id, variant, compiled->references[i]);
 }

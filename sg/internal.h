@@ -49,9 +49,9 @@ enum { SG_ENI_DROP_REASONS = 6 };
 
 enum sg_group_object {
 	SG_GROUP_CHAINS = SG_VARIANT_COUNT,
-	SG_GROUP_SETS = SG_DIRECTION_COUNT * SG_KIND_COUNT,
-	SG_GROUP_OBJECTS = SG_GROUP_CHAINS + SG_GROUP_SETS + 1, // and the set of members
-	SG_GROUP_CONSTANT_RULES = SG_KIND_COUNT,                // of each chain
+	SG_GROUP_OBJECTS =
+		SG_GROUP_CHAINS + 1, // and the set of members; the other sets come and stay
+	SG_GROUP_SETS = SG_DIRECTION_COUNT * SG_KIND_COUNT, // at most
 };
 
 void sg_group_chain_name(const char *group_id, enum sg_variant variant, char name[NFT_NAME_SIZE]);
@@ -61,6 +61,8 @@ struct nft_set sg_group_set_of(const char *group_id, enum sg_direction direction
 struct nft_set sg_group_members_of(const char *group_id, char name[NFT_NAME_SIZE]);
 // "group_<id>_..." -> id and what follows it; false for other names.
 bool sg_group_name_split(const char *name, char ret_id[SG_ID_SIZE], const char **ret_rest);
+// Of what follows the id: which set it is; false for other sets.
+bool sg_group_set_parse(const char *rest, enum sg_direction *ret_direction, enum sg_kind *ret_kind);
 
 struct sg_element sg_element_from_nft(enum sg_kind kind, const struct nft_element *element);
 void sg_element_to_nft(const struct sg_element *element, struct nft_element *ret_element);
@@ -74,11 +76,15 @@ void sg_group_send_elements(struct nft_batch *batch, const char *group_id,
 			    sg_elements_operation *operation);
 // What the kernel has of a reference as its comment; two that say the same are the same. free() it.
 char *sg_reference_comment(const struct sg_rule *reference);
+// One rule behind those that the chain has: of a set, of a reference.
+void sg_group_add_kind(struct nft_batch *batch, const char *group_id, enum sg_variant variant,
+		       enum sg_kind kind);
 void sg_group_add_reference(struct nft_batch *batch, const char *group_id, enum sg_variant variant,
 			    const struct sg_rule *reference);
+struct sg_group_state;
 // Empties the chain and writes all of its rules.
-void sg_group_write_chain(struct nft_batch *batch, const char *group_id, enum sg_variant variant,
-			  const struct sg_compiled *compiled);
+void sg_group_write_chain(struct nft_batch *batch, const struct sg_group_state *group,
+			  enum sg_variant variant, const struct sg_compiled *compiled);
 
 // --- The mirror ---
 
@@ -102,6 +108,8 @@ struct sg_rules_state {
 struct sg_group_state {
 	char id[SG_ID_SIZE];
 	bool complete; // false: only referenced so far, or damaged
+	// 1 << sg_kind: the sets that are there. Each has its rule in the chains of its direction.
+	unsigned kinds[SG_DIRECTION_COUNT];
 	struct sg_rules_state rules[SG_DIRECTION_COUNT];
 	size_t users;        // combinations
 	size_t object_count; // seen by the loader

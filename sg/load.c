@@ -46,6 +46,19 @@ static int load_chains(struct sg_vpc *vpc, int netfilter_socket, struct error *e
 	return 0;
 }
 
+static void see_group_set(struct sg_vpc *vpc, const char *name)
+{
+	enum sg_direction direction;
+	enum sg_kind kind;
+	char id[SG_ID_SIZE];
+	const char *rest;
+
+	if (sg_group_name_split(name, id, &rest) && sg_group_set_parse(rest, &direction, &kind))
+		sg_group_ensure(vpc, id)->kinds[direction] |= 1U << kind;
+	else
+		see_group_object(vpc, name);
+}
+
 static int load_sets(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 {
 	scoped_free struct nft_object *sets = NULL;
@@ -54,7 +67,7 @@ static int load_sets(struct sg_vpc *vpc, int netfilter_socket, struct error *err
 	if (nft_sets_dump(netfilter_socket, SG_TABLE, &sets, &count, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < count; i++)
-		see_group_object(vpc, sets[i].name);
+		see_group_set(vpc, sets[i].name);
 	return 0;
 }
 
@@ -181,8 +194,8 @@ static bool group_is_whole(const struct sg_group_state *group)
 	for (int i = 0; i < SG_VARIANT_COUNT; i++) {
 		enum sg_direction direction = sg_variant_direction((enum sg_variant)i);
 
-		if (group->rule_counts[i] !=
-		    SG_GROUP_CONSTANT_RULES + rules[direction].reference_count)
+		if (group->rule_counts[i] != (size_t)__builtin_popcount(group->kinds[direction]) +
+						     rules[direction].reference_count)
 			return false;
 	}
 	return true;
@@ -193,9 +206,10 @@ static int load_group(struct sg_group_state *group, int netfilter_socket, struct
 	group->complete = group_is_whole(group);
 	for (int i = 0; group->complete && i < SG_GROUP_SETS; i++) {
 		enum sg_direction direction = (enum sg_direction)(i / SG_KIND_COUNT);
+		enum sg_kind kind = (enum sg_kind)(i % SG_KIND_COUNT);
 
-		if (load_group_set(group, direction, (enum sg_kind)(i % SG_KIND_COUNT),
-				   netfilter_socket, err) < 0)
+		if ((group->kinds[direction] & 1U << kind) &&
+		    load_group_set(group, direction, kind, netfilter_socket, err) < 0)
 			return error_wrap(err, "group %s", group->id);
 	}
 	for (int direction = 0; direction < SG_DIRECTION_COUNT; direction++)

@@ -107,7 +107,7 @@ char *sg_rule_format(const struct sg_rule *rule, char text[SG_RULE_TEXT_SIZE]);
 
 // --- Pure: compilation ---
 
-// The three kinds of sets a group has for each direction.
+// The three kinds of sets that a group may have for each direction.
 enum sg_kind {
 	SG_KIND_PORTS,     // peer . protocol . port: tcp and udp
 	SG_KIND_ICMP,      // peer . type . code

@@ -51,6 +51,44 @@ static void test_nothing_is_left(void **state)
 	assert_int_equal(rules[2], rules[0]);
 }
 
+static size_t count_sets(void)
+{
+	size_t chains, sets, rules;
+
+	count_objects(&chains, &sets, &rules);
+	return sets;
+}
+
+static void test_sets_come_when_needed_and_stay(void **state)
+{
+	static const struct sg_rule ping = {
+		.id = "in/0", .protocol = 1, .from_port = -1, .to_port = -1};
+	size_t before = count_sets();
+	struct error err = {0};
+
+	(void)state;
+	add_group("sg-web", &web);
+	assert_int_equal(commit(), 0);
+	assert_int_equal(count_sets(), before + 3); // members, ingress_ports, egress_protocols
+	add_group("sg-web", &ping);
+	assert_int_equal(commit(), 0);
+	assert_int_equal(count_sets(), before + 4);
+	open_vpc();
+	add_group("sg-web", &ping);
+	assert_int_equal(nft_batch_count(batch), 0);
+	add_group("sg-web", &web);
+	assert_int_equal(commit(), 0);
+	assert_int_equal(count_sets(), before + 4);
+	add_group("sg-web", NULL);
+	assert_int_equal(commit(), 0);
+	open_vpc();
+	add_group("sg-web", NULL);
+	assert_int_equal(nft_batch_count(batch), 0);
+	assert_ok(sg_group_remove(vpc, batch, "sg-web", &err), &err);
+	assert_int_equal(commit(), 0);
+	assert_int_equal(count_sets(), before);
+}
+
 static void test_adoption(void **state)
 {
 	static const char *const db_only[] = {"sg-db"};
@@ -299,6 +337,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_nothing_is_left, table_setup, table_teardown),
+		cmocka_unit_test_setup_teardown(test_sets_come_when_needed_and_stay, table_setup,
+						table_teardown),
 		cmocka_unit_test_setup_teardown(test_adoption, table_setup, table_teardown),
 		cmocka_unit_test_setup_teardown(test_find_changes_nothing, table_setup,
 						table_teardown),
