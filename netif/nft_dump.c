@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dumps: one request, replies until NLMSG_DONE. Changes in between are noticed by the kernel
-// (NLM_F_DUMP_INTR); then the dump is taken again.
+// (NLM_F_DUMP_INTR); then the dump is taken again, but only after its end: a socket dumps one
+// thing at a time, and refuses the next until then. (mnl_cb_run() would leave at the notice.)
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,8 @@ struct dump {
 	const struct nft_set *set; // of elements
 	struct arena strings;      // likewise
 	const char *table;         // wanted, or NULL
-	bool interrupted;
+	bool interrupted, done;
+	int status; // negative errno: the first failure
 };
 
 static void *list_add(struct list *list)
@@ -48,33 +50,53 @@ static void *list_add(struct list *list)
 	return item;
 }
 
-static int dump_reply(const struct nlmsghdr *reply, void *context)
+static void dump_failed(struct dump *dump, int status)
 {
-	struct dump *dump = context;
+	if (dump->status == 0)
+		dump->status = status;
+}
+
+static void dump_reply(const struct nlmsghdr *reply, struct dump *dump)
+{
+	int code = 0; // what both kinds of end begin with
 
 	if (reply->nlmsg_flags & NLM_F_DUMP_INTR)
 		dump->interrupted = true;
-	return dump->take(reply, dump) < 0 ? MNL_CB_ERROR : MNL_CB_OK;
+	switch (reply->nlmsg_type) {
+	case NLMSG_ERROR:
+	case NLMSG_DONE:
+		if (mnl_nlmsg_get_payload_len(reply) >= sizeof(code))
+			memcpy(&code, mnl_nlmsg_get_payload(reply), sizeof(code));
+		dump_failed(dump, code);
+		dump->done = true;
+		return;
+	case NLMSG_NOOP:
+		return;
+	default:
+		if (dump->take(reply, dump) < 0)
+			dump_failed(dump, -EBADMSG);
+	}
 }
 
 static int dump_receive(int socket_fd, uint32_t sequence, struct dump *dump)
 {
 	scoped_free char *bytes = nft_require(malloc(REPLY_SIZE));
-	int status = MNL_CB_OK;
 
-	while (status > MNL_CB_STOP) {
+	while (!dump->done) {
 		ssize_t received = recv(socket_fd, bytes, REPLY_SIZE, 0);
+		int left = (int)received;
 
 		if (received < 0 && errno == EINTR)
 			continue;
-		if (received < 0)
-			return -errno;
-		status = mnl_cb_run(bytes, (size_t)received, sequence, 0, dump_reply, dump);
-		// Replies to somebody's earlier request on this socket.
-		if (status < 0 && errno == ESRCH)
-			status = MNL_CB_OK;
+		if (received <= 0)
+			return received < 0 ? -errno : -EPIPE;
+		for (const struct nlmsghdr *reply = (void *)bytes; mnl_nlmsg_ok(reply, left);
+		     reply = mnl_nlmsg_next(reply, &left))
+			// Others answer an earlier request on this socket.
+			if (reply->nlmsg_seq == sequence)
+				dump_reply(reply, dump);
 	}
-	return status < 0 ? -errno : 0;
+	return dump->status;
 }
 
 static int dump_once(int socket_fd, struct nlmsghdr *request, struct dump *dump)
@@ -83,7 +105,8 @@ static int dump_once(int socket_fd, struct nlmsghdr *request, struct dump *dump)
 
 	dump->list.count = 0;
 	arena_release(&dump->strings);
-	dump->interrupted = false;
+	dump->interrupted = dump->done = false;
+	dump->status = 0;
 	request->nlmsg_seq = (uint32_t)clock_monotonic_us();
 	if (sendto(socket_fd, request, request->nlmsg_len, 0, (const struct sockaddr *)&kernel,
 		   sizeof(kernel)) < 0)
@@ -101,7 +124,7 @@ static int dump_run(int socket_fd, struct nlmsghdr *request, struct dump *dump, 
 		status = dump_once(socket_fd, request, dump);
 		if (status == 0 && !dump->interrupted)
 			return 0;
-		if (status != 0 && status != -EINTR && status != -ENOBUFS)
+		if (status != 0 && status != -ENOBUFS)
 			break;
 	}
 	free(dump->list.items);
