@@ -137,6 +137,12 @@ static void remove_member(struct sg_vpc *vpc, struct nft_batch *batch,
 	free(sg_index_take(index_of(vpc, member->balancer), member->id));
 }
 
+// Parts of it were taken away by someone else: what is left cannot be told from here.
+static int incomplete(const char *label, struct error *err)
+{
+	return error_set(err, EUCLEAN, "%s is incomplete: open the vpc to mend it", label);
+}
+
 // `member` is what it shall be, without its combination.
 static int set_member(struct sg_vpc *vpc, struct nft_batch *batch, struct sg_member_state *member,
 		      const char *const *groups, size_t group_count, struct error *err)
@@ -147,6 +153,8 @@ static int set_member(struct sg_vpc *vpc, struct nft_batch *batch, struct sg_mem
 	sg_member_label(member, label);
 	if (!id_is_valid(member->id))
 		return error_set(err, EINVAL, "\"%s\" is no id", member->id);
+	if (old && !old->complete)
+		return incomplete(label, err);
 	if (old && same_place(old, member) &&
 	    sg_combination_equals(old->combination, groups, group_count))
 		return 0;
@@ -215,12 +223,13 @@ static int remove_by_id(struct sg_vpc *vpc, struct nft_batch *batch, bool balanc
 			struct error *err)
 {
 	struct sg_member_state *member = sg_index_find(index_of(vpc, balancer), id);
+	char label[SG_LABEL_SIZE];
 
 	if (!member)
 		return 0;
+	sg_member_label(member, label);
 	if (!member->complete)
-		return error_set(err, EUCLEAN, "%s %s is incomplete: open the vpc to mend it",
-				 balancer ? "balancer" : "eni", id);
+		return incomplete(label, err);
 	remove_member(vpc, batch, member);
 	return 0;
 }

@@ -258,6 +258,9 @@ static void test_incomplete_members_are_removed(void **state)
 	assert_ok(sg_vpc_reload(vpc, netfilter, &err), &err);
 	assert_false(sg_member_stands(vpc, &two.member));
 	assert_int_equal(sg_member_remove(vpc, batch, "eni-6", &err), -EUCLEAN);
+	assert_int_equal(sg_member_set(vpc, batch, &two.member, &err), -EUCLEAN);
+	assert_string_equal(err.message, "eni eni-6 is incomplete: open the vpc to mend it");
+	assert_int_equal(nft_batch_count(batch), 0);
 	open_vpc();
 	assert_true(sg_member_stands(vpc, &one.member));
 	assert_false(sg_member_stands(vpc, &two.member));
