@@ -192,7 +192,7 @@ int route_list(struct nl_sock *socket, int index, struct inet_route **ret_routes
 	if (index)
 		rtnl_put_u32(message, RTA_OIF, (uint32_t)index);
 	// A namespace that never had a route has no table either.
-	if (rtnl_dump(socket, message, take_route, &array, err) < 0 && err->code != ENOENT)
+	if (content_with(rtnl_dump(socket, message, take_route, &array, err), ENOENT, err) < 0)
 		return error_wrap(err, "list routes");
 	*ret_routes = array.items;
 	*ret_count = array.count;

@@ -265,5 +265,6 @@ int rtnl_dump(struct nl_sock *socket, struct nl_msg *message, rtnl_each_fn *each
 		result = error_set(err, EAGAIN, "dump: the kernel's tables change all the time");
 	}
 	free(array->items);
+	*array = (struct rtnl_array){0};
 	return result;
 }

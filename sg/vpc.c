@@ -193,8 +193,10 @@ int sg_vpc_open(const char *install, const char *vpc, int netfilter_socket, stru
 int sg_vpc_reload(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 {
 	sg_vpc_clear(vpc);
-	if (sg_vpc_load(vpc, netfilter_socket, err) < 0)
+	if (sg_vpc_load(vpc, netfilter_socket, err) < 0) {
+		sg_vpc_clear(vpc);
 		return error_wrap(err, "vpc %s", vpc->id);
+	}
 	return 0;
 }
 
