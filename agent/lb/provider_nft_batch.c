@@ -32,23 +32,29 @@ static void group_name(const char *id, char name[NFT_NAME_SIZE])
 
 // ---- Groups
 
+// A packet may be at the rule as it was and at the map as it is: the map has something for each
+// number that the rule before could draw.
 static void fill_group_map(struct nft_batch *batch, const struct nft_set *map,
-			   const struct nft_served_group *group)
+			   const struct nft_served_group *group, size_t drawn_before)
 {
-	scoped_free struct nft_element *elements = calloc(group->count, sizeof(*elements));
+	size_t count = group->count > drawn_before ? group->count : drawn_before;
+	scoped_free struct nft_element *elements = calloc(count, sizeof(*elements));
 
 	if (!elements)
 		abort();
-	for (size_t i = 0; i < group->count; i++) {
+	for (size_t i = 0; i < count; i++) {
+		const struct lb_endpoint *endpoint = &group->endpoints[i % group->count];
+
 		nft_value_add_u32(&elements[i].key, (uint32_t)i);
-		nft_value_add_ipv4(&elements[i].data, group->endpoints[i].address);
-		nft_value_add_port(&elements[i].data, group->endpoints[i].port);
+		nft_value_add_ipv4(&elements[i].data, endpoint->address);
+		nft_value_add_port(&elements[i].data, endpoint->port);
 	}
-	nft_elements_add(batch, map, elements, group->count);
+	nft_elements_add(batch, map, elements, count);
 }
 
-// Chain and map are made if need be, emptied and filled.
-static void put_group(struct nft_batch *batch, const struct nft_served_group *group)
+// Chain and map are made if need be, emptied and filled. `before` may be NULL.
+static void put_group(struct nft_batch *batch, const struct nft_served_group *before,
+		      const struct nft_served_group *group)
 {
 	char name[NFT_NAME_SIZE];
 	struct nft_set map = {.table = LB_NFT_TABLE,
@@ -64,7 +70,7 @@ static void put_group(struct nft_batch *batch, const struct nft_served_group *gr
 	nft_set_flush(batch, LB_NFT_TABLE, name);
 	if (group->count == 0)
 		return;
-	fill_group_map(batch, &map, group);
+	fill_group_map(batch, &map, group, before ? before->count : 0);
 	rule = nft_rule_new(LB_NFT_TABLE, name, NULL);
 	nft_match_number(rule, NFT_FIELD_FAMILY, NFT_CMP_EQ, NFPROTO_IPV4);
 	nft_match_number(rule, NFT_FIELD_PROTOCOL, NFT_CMP_EQ, IPPROTO_TCP);
@@ -304,9 +310,12 @@ void nft_plan_batch(const struct nft_served *before, const struct nft_served *af
 		put_table(batch);
 		before = &nothing;
 	}
-	for (const struct nft_served_group *group = after->groups; group; group = group->next)
-		if (!groups_equal(nft_served_group_find(before, group->id), group))
-			put_group(batch, group);
+	for (const struct nft_served_group *group = after->groups; group; group = group->next) {
+		const struct nft_served_group *standing = nft_served_group_find(before, group->id);
+
+		if (!groups_equal(standing, group))
+			put_group(batch, standing, group);
+	}
 	change_services(batch, before, after); // after their chains, before those that go
 	for (const struct nft_served_group *group = before->groups; group; group = group->next)
 		if (!nft_served_group_find(after, group->id))

@@ -82,6 +82,10 @@ static void test_one_group_changes(void **state)
 				     "  element 0601000a 0601000a"));
 	assert_null(strstr(text, "element 0501000a 0501000a"));
 	assert_int_equal(nft_served_group_find(&served, "b")->count, 1);
+	// The rule before drew 0 and 1: both numbers lead to the target that is left.
+	assert_non_null(strstr(text, "add elements: penstock_lb group-b\n"
+				     "  element 00000000  : 0501000a 00005000 0 [end]\n"
+				     "  element 00000001  : 0501000a 00005000 0 [end]"));
 	nft_served_release(&served);
 }
 
