@@ -34,8 +34,6 @@
 
 #include <netinet/in.h> // before the kernel's headers, which then leave its types out
 
-#include <netinet/in.h> // before linux/netfilter.h, which then leaves its twin out
-
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <net/if.h>
@@ -109,7 +107,7 @@ enum nft_type {
 	NFT_TYPE_ICMP_CODE,
 	NFT_TYPE_MARK,
 	NFT_TYPE_CT_STATE,
-	NFT_TYPE_NUMBER, // 32 bit, host order, as numgen and jhash give
+	NFT_TYPE_NUMBER, // 32 bit, host order, as numgen gives
 	NFT_TYPE_COUNT
 };
 
@@ -202,16 +200,12 @@ enum nft_field {
 	NFT_FIELD_ETHER_TYPE, // ETHERTYPE_IP …
 	NFT_FIELD_IP_SOURCE,
 	NFT_FIELD_IP_DESTINATION,
-	NFT_FIELD_PORT_SOURCE,
 	NFT_FIELD_PORT_DESTINATION,
 	NFT_FIELD_ICMP_TYPE,
 	NFT_FIELD_ICMP_CODE,
 	NFT_FIELD_CT_STATE,
 	NFT_FIELD_CT_STATUS,
-	NFT_FIELD_CT_MARK,
-	NFT_FIELD_CT_ORIGINAL_SOURCE,
 	NFT_FIELD_CT_ORIGINAL_DESTINATION, // before DNAT
-	NFT_FIELD_CT_ORIGINAL_PORT,        // destination's
 	NFT_FIELD_COUNT
 };
 
@@ -230,8 +224,6 @@ struct nft_rule;
 struct nft_rule *nft_rule_new(const char *table, const char *chain, const char *comment);
 // Appends it to its chain. The rule is freed.
 void nft_rule_add(struct nft_batch *batch, struct nft_rule *rule);
-void nft_rule_delete(struct nft_batch *batch, const char *table, const char *chain,
-		     uint64_t handle);
 
 // Matches: the rule ends here for packets that differ. Numbers are in host order.
 void nft_match_number(struct nft_rule *rule, enum nft_field field, enum nft_cmp_ops operation,
@@ -241,14 +233,11 @@ void nft_match_ipv4(struct nft_rule *rule, enum nft_field field, enum nft_cmp_op
 		    uint32_t address);
 // Any of the bits: ct state, ct status, marks.
 void nft_match_bits(struct nft_rule *rule, enum nft_field field, uint32_t mask);
-// None of the bits.
-void nft_match_no_bits(struct nft_rule *rule, enum nft_field field, uint32_t mask);
 void nft_match_interface(struct nft_rule *rule, enum nft_field field, enum nft_cmp_ops operation,
 			 const char *name);
 void nft_match_interface_prefix(struct nft_rule *rule, enum nft_field field,
 				enum nft_cmp_ops operation, const char *prefix);
 void nft_match_set(struct nft_rule *rule, struct nft_fields key, const char *set);
-void nft_match_not_set(struct nft_rule *rule, struct nft_fields key, const char *set);
 
 // meta mark := what `map` has for the key; without an element the rule ends here.
 void nft_mark_from_map(struct nft_rule *rule, struct nft_fields key, const char *map);
@@ -263,12 +252,9 @@ void nft_verdict(struct nft_rule *rule, int verdict, const char *chain);
 
 // Of chains of type nat. The rule must match NFT_FIELD_FAMILY and NFT_FIELD_PROTOCOL before.
 void nft_dnat(struct nft_rule *rule, uint32_t address, uint16_t port);
-// DNAT to what `map` (number -> ipv4 . port) has for numgen inc (or, by source address,
-// jhash) modulo `modulus`.
+// DNAT to what `map` (number -> ipv4 . port) has for numgen inc modulo `modulus`.
 void nft_dnat_round_robin(struct nft_rule *rule, uint32_t modulus, const char *map);
-void nft_dnat_by_source(struct nft_rule *rule, uint32_t modulus, uint32_t seed, const char *map);
 void nft_snat(struct nft_rule *rule, uint32_t address);
-void nft_masquerade(struct nft_rule *rule);
 
 // --- What is there: dumps, each one request; retried when disturbed (NLM_F_DUMP_INTR) ---
 // A missing set is -ENOENT; of a missing table or chain there is nothing. Arrays: free() them.
@@ -300,7 +286,6 @@ int nft_counters_dump(int socket_fd, const char *table, struct nft_object **ret_
 
 struct nft_rule_info {
 	char chain[NFT_NAME_SIZE];
-	uint64_t handle;
 	char comment[NFT_COMMENT_SIZE];
 	int verdict;                // of its verdict expression, if any
 	char target[NFT_NAME_SIZE]; // of NFT_JUMP and NFT_GOTO

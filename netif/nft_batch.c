@@ -262,7 +262,7 @@ static const struct {
 	{NFT_MSG_NEWSETELEM, NFTA_SET_ELEM_LIST_SET, "add element to set"},
 	{NFT_MSG_DELSETELEM, NFTA_SET_ELEM_LIST_SET, "delete element of set"},
 	{NFT_MSG_NEWRULE, NFTA_RULE_CHAIN, "add rule to chain"},
-	{NFT_MSG_DELRULE, NFTA_RULE_CHAIN, "delete rule of chain"},
+	{NFT_MSG_DELRULE, NFTA_RULE_CHAIN, "delete rules of chain"},
 };
 
 struct wanted_attribute {

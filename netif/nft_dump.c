@@ -398,7 +398,6 @@ static int rule_take(const struct nlmsghdr *reply, struct dump *dump)
 		const void *data = nftnl_rule_get_data(rule, NFTNL_RULE_USERDATA, &length);
 
 		copy_name(info->chain, nftnl_rule_get_str(rule, NFTNL_RULE_CHAIN));
-		info->handle = nftnl_rule_get_u64(rule, NFTNL_RULE_HANDLE);
 		nft_comment_read(data, data ? length : 0, NFTNL_UDATA_RULE_COMMENT, info->comment);
 		nftnl_expr_foreach(rule, rule_expression_read, info);
 	}

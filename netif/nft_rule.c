@@ -33,16 +33,12 @@ static const struct field {
 	[NFT_FIELD_ETHER_TYPE] = {SOURCE_LINK, 12, 2, true},
 	[NFT_FIELD_IP_SOURCE] = {SOURCE_NETWORK, 12, 4, true},
 	[NFT_FIELD_IP_DESTINATION] = {SOURCE_NETWORK, 16, 4, true},
-	[NFT_FIELD_PORT_SOURCE] = {SOURCE_TRANSPORT, 0, 2, true},
 	[NFT_FIELD_PORT_DESTINATION] = {SOURCE_TRANSPORT, 2, 2, true},
 	[NFT_FIELD_ICMP_TYPE] = {SOURCE_TRANSPORT, 0, 1, true},
 	[NFT_FIELD_ICMP_CODE] = {SOURCE_TRANSPORT, 1, 1, true},
 	[NFT_FIELD_CT_STATE] = {SOURCE_CT, NFT_CT_STATE, 4, false},
 	[NFT_FIELD_CT_STATUS] = {SOURCE_CT, NFT_CT_STATUS, 4, false},
-	[NFT_FIELD_CT_MARK] = {SOURCE_CT, NFT_CT_MARK, 4, false},
-	[NFT_FIELD_CT_ORIGINAL_SOURCE] = {SOURCE_CT, NFT_CT_SRC_IP, 4, true},
 	[NFT_FIELD_CT_ORIGINAL_DESTINATION] = {SOURCE_CT, NFT_CT_DST_IP, 4, true},
-	[NFT_FIELD_CT_ORIGINAL_PORT] = {SOURCE_CT, NFT_CT_PROTO_DST, 2, true},
 };
 
 static const uint32_t payload_bases[] = {
@@ -83,14 +79,6 @@ void nft_rule_add(struct nft_batch *batch, struct nft_rule *rule)
 {
 	rule_end(batch, nft_message_start(batch, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND),
 		 rule);
-}
-
-void nft_rule_delete(struct nft_batch *batch, const char *table, const char *chain, uint64_t handle)
-{
-	struct nft_rule *rule = nft_rule_new(table, chain, NULL);
-
-	nftnl_rule_set_u64(rule->rule, NFTNL_RULE_HANDLE, handle);
-	rule_end(batch, nft_message_start(batch, NFT_MSG_DELRULE, 0), rule);
 }
 
 // A rule message without a handle deletes all rules of the chain.
@@ -239,13 +227,6 @@ void nft_match_bits(struct nft_rule *rule, enum nft_field field, uint32_t mask)
 	compare(rule, NFT_CMP_NEQ, &(uint32_t){0}, sizeof(uint32_t));
 }
 
-void nft_match_no_bits(struct nft_rule *rule, enum nft_field field, uint32_t mask)
-{
-	load(rule, field, 0);
-	mask_bits(rule, mask);
-	compare(rule, NFT_CMP_EQ, &(uint32_t){0}, sizeof(uint32_t));
-}
-
 void nft_match_interface(struct nft_rule *rule, enum nft_field field, enum nft_cmp_ops operation,
 			 const char *name)
 {
@@ -264,7 +245,7 @@ void nft_match_interface_prefix(struct nft_rule *rule, enum nft_field field,
 }
 
 // `destination`: register of the data, or negative for a set.
-static void look_up(struct nft_rule *rule, const char *set, int destination, bool inverted)
+static void look_up(struct nft_rule *rule, const char *set, int destination)
 {
 	struct nftnl_expr *lookup = expression(rule, "lookup");
 
@@ -272,20 +253,12 @@ static void look_up(struct nft_rule *rule, const char *set, int destination, boo
 	nftnl_expr_set_str(lookup, NFTNL_EXPR_LOOKUP_SET, set);
 	if (destination >= 0)
 		nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_DREG, (uint32_t)destination);
-	if (inverted)
-		nftnl_expr_set_u32(lookup, NFTNL_EXPR_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
 }
 
 void nft_match_set(struct nft_rule *rule, struct nft_fields key, const char *set)
 {
 	load_key(rule, &key);
-	look_up(rule, set, -1, false);
-}
-
-void nft_match_not_set(struct nft_rule *rule, struct nft_fields key, const char *set)
-{
-	load_key(rule, &key);
-	look_up(rule, set, -1, true);
+	look_up(rule, set, -1);
 }
 
 static void store_mark(struct nft_rule *rule)
@@ -299,7 +272,7 @@ static void store_mark(struct nft_rule *rule)
 void nft_mark_from_map(struct nft_rule *rule, struct nft_fields key, const char *map)
 {
 	load_key(rule, &key);
-	look_up(rule, map, (int)register_number(0), false);
+	look_up(rule, map, (int)register_number(0));
 	store_mark(rule);
 }
 
@@ -320,7 +293,7 @@ void nft_mark_set(struct nft_rule *rule, uint32_t mark)
 void nft_verdict_from_map(struct nft_rule *rule, struct nft_fields key, const char *map)
 {
 	load_key(rule, &key);
-	look_up(rule, map, NFT_REG_VERDICT, false);
+	look_up(rule, map, NFT_REG_VERDICT);
 }
 
 void nft_count(struct nft_rule *rule)
@@ -377,24 +350,7 @@ void nft_dnat_round_robin(struct nft_rule *rule, uint32_t modulus, const char *m
 	nftnl_expr_set_u32(number, NFTNL_EXPR_NG_TYPE, NFT_NG_INCREMENTAL);
 	nftnl_expr_set_u32(number, NFTNL_EXPR_NG_MODULUS, modulus);
 	nftnl_expr_set_u32(number, NFTNL_EXPR_NG_OFFSET, 0);
-	look_up(rule, map, (int)register_number(0), false);
-	translate(rule, NFT_NAT_DNAT, true);
-}
-
-void nft_dnat_by_source(struct nft_rule *rule, uint32_t modulus, uint32_t seed, const char *map)
-{
-	struct nftnl_expr *hash;
-
-	load(rule, NFT_FIELD_IP_SOURCE, 1);
-	hash = expression(rule, "hash");
-	nftnl_expr_set_u32(hash, NFTNL_EXPR_HASH_SREG, register_number(1));
-	nftnl_expr_set_u32(hash, NFTNL_EXPR_HASH_DREG, register_number(0));
-	nftnl_expr_set_u32(hash, NFTNL_EXPR_HASH_LEN, sizeof(uint32_t));
-	nftnl_expr_set_u32(hash, NFTNL_EXPR_HASH_MODULUS, modulus);
-	nftnl_expr_set_u32(hash, NFTNL_EXPR_HASH_SEED, seed);
-	nftnl_expr_set_u32(hash, NFTNL_EXPR_HASH_OFFSET, 0);
-	nftnl_expr_set_u32(hash, NFTNL_EXPR_HASH_TYPE, NFT_HASH_JENKINS);
-	look_up(rule, map, (int)register_number(0), false);
+	look_up(rule, map, (int)register_number(0));
 	translate(rule, NFT_NAT_DNAT, true);
 }
 
@@ -402,9 +358,4 @@ void nft_snat(struct nft_rule *rule, uint32_t address)
 {
 	immediate(rule, 0, &(uint32_t){htonl(address)}, sizeof(address));
 	translate(rule, NFT_NAT_SNAT, false);
-}
-
-void nft_masquerade(struct nft_rule *rule)
-{
-	expression(rule, "masq");
 }
