@@ -199,7 +199,8 @@ int netif_reap(struct netif *netif, const char *vpc, struct error *err)
 		error_clear(err);
 		return 0;
 	}
-	if (result < 0 || link_delete_group(space->rtnl, NETIF_DYING_GROUP, err) < 0)
+	if (result < 0 || link_delete_group(space->rtnl, NETIF_DYING_GROUP, err) < 0 ||
+	    conntrack_forget_given_up(space, err) < 0)
 		return error_wrap(err, "vpc %s: reap", vpc);
 	return 0;
 }

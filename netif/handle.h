@@ -52,6 +52,9 @@ void namespace_forget(struct netif *netif, const char *vpc);
 int eni_find(const struct netif *netif, struct netif_namespace *space, const char *eni_id,
 	     struct link_info *ret_link, struct error *err);
 
+// Deletes what the VPC remembers of connections of addresses that no interface has any more.
+int conntrack_forget_given_up(struct netif_namespace *space, struct error *err);
+
 // Link group of a veth that has no mark yet.
 enum { UNFINISHED_GROUP = NETIF_DYING_GROUP + 1 };
 

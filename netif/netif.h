@@ -186,8 +186,10 @@ int netif_eni_check(struct netif *netif, const struct netif_eni *eni, unsigned *
 int netif_eni_listen(struct netif *netif, const char *vpc, const char *eni_id, int *ret_fd,
 		     struct error *err);
 
-// Deletes the retired ENIs of a VPC. Blocks: 20 ms for one, 200 ms for 1,000. For a child process,
-// with a handle of its own: the agent only starts it.
+// Deletes the retired ENIs of a VPC, and ends the tracked connections of addresses that no ENI has
+// any more: they shall not pass the security groups of who leases the address next. Blocks: 20 ms
+// for one, 200 ms for 1,000. For a child process, with a handle of its own: the agent only starts
+// it.
 int netif_reap(struct netif *netif, const char *vpc, struct error *err);
 
 // --- Counters ---

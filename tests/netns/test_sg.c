@@ -147,6 +147,54 @@ static void test_connections_outlive_their_rule(void **state)
 	wait_for_drop(SG_DROP_INGRESS_DENIED, "eni-b", before);
 }
 
+// A datagram there and one back: the connection is established.
+static void talk(int client, uint32_t address, int server)
+{
+	struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr.s_addr = htonl(address)};
+	socklen_t size = sizeof(to);
+	char byte = 'x';
+
+	assert_int_equal(connect(client, (const struct sockaddr *)&to, sizeof(to)), 0);
+	assert_int_equal(send(client, &byte, 1, 0), 1);
+	wait_for(server, POLLIN);
+	assert_int_equal(recvfrom(server, &byte, 1, 0, (struct sockaddr *)&to, &size), 1);
+	assert_int_equal(sendto(server, &byte, 1, 0, (const struct sockaddr *)&to, size), 1);
+	wait_for(client, POLLIN);
+	assert_int_equal(recv(client, &byte, 1, 0), 1);
+}
+
+// What the last owner of an address let in does not reach the next one.
+static void test_an_address_forgets_its_connections(void **state)
+{
+	const struct netif_eni next = eni_of(NETIF_ENI_VETH, "eni-next", ADDRESS_A);
+	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
+	scoped_fd int server_a = server_inside(world.a_fd, SOCK_DGRAM, PORT);
+	scoped_fd int server_b = server_inside(world.b_fd, SOCK_DGRAM, PORT);
+	scoped_fd int client_a = socket_inside(world.client_fd, SOCK_DGRAM);
+	scoped_fd int client_b = socket_inside(world.client_fd, SOCK_DGRAM);
+	scoped_fd int next_fd = -1;
+	struct error err = {0};
+
+	(void)state;
+	set_group("sg", RULES(UDP_FROM(0, 0)), NO_RULES);
+	set_member(&world.a, GROUPS("sg"));
+	set_member(&world.b, GROUPS("sg"));
+	talk(client_a, ADDRESS_A, server_a);
+	talk(client_b, ADDRESS_B, server_b);
+	set_group("sg", NO_RULES, NO_RULES);
+	assert_ok(netif_eni_retire(world.netif, "prod", "eni-a", &err), &err);
+	assert_ok(sg_member_remove(world.sg, batch, "eni-a", &err), &err);
+	commit(batch);
+	assert_ok(netif_reap(world.netif, "prod", &err), &err);
+	next_fd = task_start(world.netif, &next);
+	set_member(&next, GROUPS("sg"));
+	assert_int_equal(send(client_a, "x", 1, 0), 1);
+	wait_for_drop(SG_DROP_INGRESS_DENIED, "eni-next", 0);
+	talk(client_b, ADDRESS_B, server_b); // its owner is still there
+	assert_ok(netif_eni_delete(world.netif, "prod", "eni-next", &err), &err);
+}
+
 static void test_forged_packets(void **state)
 {
 	const struct mac_address other = {{0x02, 1, 2, 3, 4, 5}};
@@ -345,6 +393,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_group_references, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_connections_outlive_their_rule, world_setup,
 						world_teardown),
+		cmocka_unit_test_setup_teardown(test_an_address_forgets_its_connections,
+						world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_forged_packets, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_ipv6, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_host_side, world_setup, world_teardown),

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connections of addresses that nobody has any more. The kernel remembers an established one for
+// days, and its peer keeps it alive by sending: who leased the address next would be sent those
+// packets past its security groups, as of a connection already allowed.
+//
+// An address is given up when it is in a subnet (a blackhole route) and no route leads to it.
+// Connections are deleted by number, so that one made meanwhile is not meant.
+#include <arpa/inet.h>
+#include <errno.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/rtnetlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "agent/base/scope.h"
+#include "netif/handle.h"
+#include "netif/inet.h"
+#include "netif/nft.h"
+#include "netif/rtnl.h"
+
+enum { ENDS = 4, TUPLE_SIZE = 128, REQUEST_SIZE = 512, REPLY_SIZE = 32 * 1024 };
+
+struct connection {
+	uint32_t ends[ENDS]; // source and destination, of both directions
+	uint32_t number;     // network order, as the kernel gave it
+	uint16_t tuple_length;
+	uint8_t tuple[TUPLE_SIZE]; // of the original direction, as an attribute's payload
+};
+
+struct search {
+	const struct inet_route *subnets; // their blackhole routes
+	size_t subnet_count;
+	struct rtnl_array connections; // with an end in a subnet
+};
+
+struct wanted {
+	uint16_t type;
+	const struct nlattr *found;
+};
+
+static int compare_type(const struct nlattr *attribute, void *context)
+{
+	struct wanted *wanted = context;
+
+	if (mnl_attr_get_type(attribute) != wanted->type)
+		return MNL_CB_OK;
+	wanted->found = attribute;
+	return MNL_CB_STOP;
+}
+
+static const struct nlattr *child(const struct nlattr *nest, uint16_t type)
+{
+	struct wanted wanted = {.type = type};
+
+	if (nest)
+		mnl_attr_parse_nested(nest, compare_type, &wanted);
+	return wanted.found;
+}
+
+static uint32_t address_of(const struct nlattr *tuple, uint16_t type)
+{
+	const struct nlattr *address = child(child(tuple, CTA_TUPLE_IP), type);
+
+	if (!address || mnl_attr_get_payload_len(address) != sizeof(uint32_t))
+		return 0;
+	return ntohl(mnl_attr_get_u32(address));
+}
+
+static bool is_in_subnet(const struct search *search, uint32_t address)
+{
+	for (size_t i = 0; i < search->subnet_count; i++)
+		if (ipv4_cidr_contains(&search->subnets[i].destination, address))
+			return true;
+	return false;
+}
+
+static void see_tuple(const struct nlattr *tuple, uint32_t ends[2])
+{
+	ends[0] = address_of(tuple, CTA_IP_V4_SRC);
+	ends[1] = address_of(tuple, CTA_IP_V4_DST);
+}
+
+static int see_attribute(const struct nlattr *attribute, void *context)
+{
+	struct connection *connection = context;
+	uint16_t length = mnl_attr_get_payload_len(attribute);
+
+	switch (mnl_attr_get_type(attribute)) {
+	case CTA_TUPLE_ORIG:
+		see_tuple(attribute, connection->ends);
+		if (length > TUPLE_SIZE)
+			return MNL_CB_ERROR;
+		memcpy(connection->tuple, mnl_attr_get_payload(attribute), length);
+		connection->tuple_length = length;
+		return MNL_CB_OK;
+	case CTA_TUPLE_REPLY:
+		see_tuple(attribute, connection->ends + 2);
+		return MNL_CB_OK;
+	case CTA_ID:
+		if (length == sizeof(connection->number))
+			connection->number = mnl_attr_get_u32(attribute);
+		return MNL_CB_OK;
+	default:
+		return MNL_CB_OK;
+	}
+}
+
+static int take_connection(const struct nlmsghdr *reply, void *context)
+{
+	struct connection connection = {0};
+	struct search *search = context;
+	bool inside = false;
+
+	mnl_attr_parse(reply, sizeof(struct nfgenmsg), see_attribute, &connection);
+	for (size_t i = 0; i < ENDS; i++)
+		inside |= is_in_subnet(search, connection.ends[i]);
+	if (inside && connection.tuple_length > 0)
+		*(struct connection *)rtnl_array_next(&search->connections) = connection;
+	return MNL_CB_OK;
+}
+
+static struct nlmsghdr *request_start(char bytes[REQUEST_SIZE], uint16_t type, uint16_t flags)
+{
+	struct nlmsghdr *request = mnl_nlmsg_put_header(bytes);
+	struct nfgenmsg *family = mnl_nlmsg_put_extra_header(request, sizeof(*family));
+
+	request->nlmsg_type = (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type);
+	request->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
+	family->nfgen_family = AF_INET;
+	return request;
+}
+
+// Sends, and hands all replies to `take` (may be NULL). The socket has no other replies.
+static int converse(int fd, const struct nlmsghdr *request, mnl_cb_t take, void *context)
+{
+	static const struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+	char bytes[REPLY_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
+	int status = MNL_CB_OK;
+
+	if (sendto(fd, request, request->nlmsg_len, 0, (const struct sockaddr *)&kernel,
+		   sizeof(kernel)) < 0)
+		return -errno;
+	while (status > MNL_CB_STOP) {
+		ssize_t received = recv(fd, bytes, sizeof(bytes), 0);
+
+		if (received < 0 && errno == EINTR)
+			continue;
+		if (received < 0)
+			return -errno;
+		status = mnl_cb_run(bytes, (size_t)received, 0, 0, take, context);
+	}
+	return status < 0 ? -errno : 0;
+}
+
+static int find_connections(int fd, struct search *search, struct error *err)
+{
+	char bytes[REQUEST_SIZE] = {0};
+	int status = converse(fd, request_start(bytes, IPCTNL_MSG_CT_GET, NLM_F_DUMP),
+			      take_connection, search);
+
+	return status < 0 ? error_code(err, status, "list connections") : 0;
+}
+
+static int delete_connection(int fd, const struct connection *connection, struct error *err)
+{
+	char bytes[REQUEST_SIZE] = {0};
+	struct nlmsghdr *request = request_start(bytes, IPCTNL_MSG_CT_DELETE, NLM_F_ACK);
+	int status;
+
+	mnl_attr_put(request, NLA_F_NESTED | CTA_TUPLE_ORIG, connection->tuple_length,
+		     connection->tuple);
+	mnl_attr_put_u32(request, CTA_ID, connection->number);
+	status = converse(fd, request, NULL, NULL);
+	// ENOENT: it ended meanwhile.
+	return status < 0 && status != -ENOENT ? error_code(err, status, "delete a connection") : 0;
+}
+
+static int compare_addresses(const void *left, const void *right)
+{
+	uint32_t one = *(const uint32_t *)left, other = *(const uint32_t *)right;
+
+	return (one > other) - (one < other);
+}
+
+// The addresses in subnets that no route leads to, sorted; an array of rtnl_array.
+static int find_given_up(struct netif_namespace *space, const struct search *search,
+			 struct rtnl_array *given_up, struct error *err)
+{
+	const struct connection *connections = search->connections.items;
+	size_t count = search->connections.count * ENDS, kept = 0;
+	scoped_free uint32_t *ends = calloc(count + 1, sizeof(*ends));
+
+	if (!ends)
+		abort();
+	for (size_t i = 0; i < count; i++)
+		if (is_in_subnet(search, connections[i / ENDS].ends[i % ENDS]))
+			ends[kept++] = connections[i / ENDS].ends[i % ENDS];
+	qsort(ends, kept, sizeof(*ends), compare_addresses);
+	for (size_t i = 0; i < kept; i++) {
+		struct inet_route route;
+		int found;
+
+		if (i > 0 && ends[i] == ends[i - 1])
+			continue;
+		found = route_find(space->rtnl, ends[i], &route, err);
+		if (found < 0)
+			return found;
+		if (!found)
+			*(uint32_t *)rtnl_array_next(given_up) = ends[i];
+	}
+	return 0;
+}
+
+static bool is_given_up(const struct rtnl_array *given_up, const struct connection *connection)
+{
+	for (size_t i = 0; i < ENDS; i++)
+		if (given_up->count > 0 &&
+		    bsearch(&connection->ends[i], given_up->items, given_up->count,
+			    given_up->item_size, compare_addresses))
+			return true;
+	return false;
+}
+
+static void array_release(struct rtnl_array *array)
+{
+	free(array->items);
+}
+
+static int forget(struct netif_namespace *space, struct search *search, int fd, struct error *err)
+{
+	scoped(array_release) struct rtnl_array given_up = {.item_size = sizeof(uint32_t)};
+	const struct connection *connections;
+
+	if (find_connections(fd, search, err) < 0 ||
+	    find_given_up(space, search, &given_up, err) < 0)
+		return -err->code;
+	connections = search->connections.items;
+	for (size_t i = 0; i < search->connections.count; i++)
+		if (is_given_up(&given_up, &connections[i]) &&
+		    delete_connection(fd, &connections[i], err) < 0)
+			return -err->code;
+	return 0;
+}
+
+static size_t keep_subnets(struct inet_route *routes, size_t count)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (routes[i].type == RTN_BLACKHOLE)
+			routes[kept++] = routes[i];
+	return kept;
+}
+
+int conntrack_forget_given_up(struct netif_namespace *space, struct error *err)
+{
+	struct search search = {.connections.item_size = sizeof(struct connection)};
+	scoped_free struct inet_route *routes = NULL;
+	scoped_fd int fd = -1;
+	size_t count;
+	int result;
+
+	if (route_list(space->rtnl, 0, &routes, &count, err) < 0 ||
+	    nft_socket_open(space->fd, &fd, err) < 0)
+		return -err->code;
+	search.subnets = routes;
+	search.subnet_count = keep_subnets(routes, count);
+	result = forget(space, &search, fd, err);
+	array_release(&search.connections);
+	return result;
+}
