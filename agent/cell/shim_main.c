@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <malloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -163,11 +164,14 @@ static int open_directory(const char *name, int *ret_fd, struct error *err)
 	return *ret_fd < 0 ? error_errno(err, "open %s", name) : 0;
 }
 
-// Becomes the task's uid, for good. uid 0 is the netns driver: its shim makes namespaces.
+// Becomes the task's uid, for good, in an empty network namespace: the VMM it starts reaches
+// nothing but what it is handed. uid 0 is the netns driver: its shim makes namespaces.
 static int drop_identity(const struct shim *shim, struct error *err)
 {
 	if (shim->uid == 0)
 		return 0;
+	if (unshare(CLONE_NEWNET) < 0)
+		return error_errno(err, "leave the host's network");
 	if (setgroups(0, NULL) < 0 || setresgid(shim->gid, shim->gid, shim->gid) < 0 ||
 	    setresuid(shim->uid, shim->uid, shim->uid) < 0)
 		return error_errno(err, "become %u:%u", shim->uid, shim->gid);
@@ -185,6 +189,7 @@ static int confine(const struct shim *shim, struct error *err)
 	if (drop_identity(shim, err) < 0)
 		return -err->code;
 	// Other processes of this uid (the VMM is one) may not trace it or open its descriptors.
+	// They may signal it: see cell_shim.c.
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		return error_errno(err, "set not dumpable");
 	return 0;

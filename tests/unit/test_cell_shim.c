@@ -257,6 +257,45 @@ static void test_shim_is_confined(void **state)
 		      strstr(status, "VmRSS"));
 }
 
+// All that a VMM may reach is what it was handed: not even the host's loopback.
+static void test_vmm_has_no_network(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	const char *const argv[] = {"/bin/sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1",
+				    NULL};
+	scoped_fd int console = -1;
+	struct error err = {0};
+
+	fixture_launch(fixture, argv, 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_int_equal(cell_log_open(&fixture->cell, NULL, false, &console, &err), 0);
+	assert_string_equal(read_from(console), "    lo\n");
+}
+
+// A VMM may signal its shim: that is the end of the cell, and of the VMM.
+static void test_a_vmm_that_kills_its_shim_dies_with_it(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	const char *const argv[] = {"/bin/sh", "-c", "kill -KILL $PPID; exec sleep 60", NULL};
+	struct pollfd ended = {.fd = fixture->shim.pidfd, .events = POLLIN};
+	struct cell_status status;
+	struct error err = {0};
+	bool empty = false;
+	int result;
+
+	fixture_launch(fixture, argv, 0);
+	assert_int_equal(poll(&ended, 1, FIXTURE_WAIT_MS), 1);
+	waitpid(fixture->shim.pid, NULL, 0);
+	while (!empty)
+		assert_int_equal(cgroup_is_empty(&fixture->tree, "t-1", &empty, &err), 0);
+	do
+		result = cell_status_receive(fixture->channel_fd, &status, &err);
+	while (result == 1);
+	assert_int_equal(result, 0);
+	result = cell_status_read(&fixture->cell, &status, &err);
+	assert_true(result == -ENOENT || (result == 0 && status.vmm == VMM_RUNNING));
+}
+
 static void test_exit_takes_the_vmm_along(void **state)
 {
 	struct fixture *fixture = fixture_of(state);
@@ -363,6 +402,8 @@ int main(void)
 		CELL_TEST(test_second_launch_is_ignored),
 		CELL_TEST(test_hanging_boot),
 		CELL_TEST(test_shim_is_confined),
+		CELL_TEST(test_vmm_has_no_network),
+		CELL_TEST(test_a_vmm_that_kills_its_shim_dies_with_it),
 		CELL_TEST(test_exit_takes_the_vmm_along),
 		CELL_TEST(test_unreleased_shim_ends),
 		CELL_TEST(test_second_shim_starts_fresh),

@@ -54,6 +54,8 @@ def test_the_vmm_is_unprivileged(host, network):
         status = {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
     assert set(status["Uid"].split()) & {"0"} == set() and status["CapEff"] == "0" * 16
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    with open(f"/proc/{vmm[0]}/net/dev", encoding="ascii") as file:
+        assert [line.split(":")[0].strip() for line in file if ":" in line] == ["lo"]
     network.stop_task("t")
 
 
