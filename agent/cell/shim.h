@@ -64,6 +64,7 @@ struct guest_connection {
 
 struct shim_guest {
 	bool session_taken;
+	bool manifest_given; // the guest has gone on: it is not given again
 	char token[GUEST_TOKEN_LENGTH + 1];
 	struct guest_connection connections[SHIM_CONNECTIONS_MAX];
 	// From the manifest, when the VMM is launched.

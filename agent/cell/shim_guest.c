@@ -54,7 +54,7 @@ int shim_guest_reset(struct shim *shim, struct error *err)
 
 	shim_guest_drop_all(shim);
 	close_logs(&shim->guest);
-	shim->guest.session_taken = false;
+	shim->guest.session_taken = shim->guest.manifest_given = false;
 	memset(shim->guest.sequences, 0, sizeof(shim->guest.sequences));
 	if (file_read(shim->cell_fd, CELL_MANIFEST_FILE, GUEST_MANIFEST_MAX, &text, &length, err) <
 		    0 ||

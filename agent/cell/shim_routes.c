@@ -81,6 +81,10 @@ static void route_manifest(struct shim *shim, struct guest_connection *connectio
 	size_t length;
 
 	(void)message;
+	if (shim->guest.manifest_given) {
+		answer_status(shim, connection, 403);
+		return;
+	}
 	if (file_read(shim->cell_fd, CELL_MANIFEST_FILE, GUEST_MANIFEST_MAX, &text, &length, &err) <
 	    0) {
 		log_error(&shim->log, "manifest: %s", err.message);
@@ -248,5 +252,9 @@ void shim_route(struct shim *shim, struct guest_connection *connection,
 		return;
 	}
 	connection->authenticated |= !route->is_open;
+	// The manifest holds what siblings must not know of each other, and the token travels in
+	// the clear on a link that a container with CAP_NET_RAW can listen to. penstock-init asks
+	// for nothing else before it has the manifest, and starts nothing before that.
+	shim->guest.manifest_given |= !route->is_open && route->answer != route_manifest;
 	route->answer(shim, connection, message);
 }

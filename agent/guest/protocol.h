@@ -5,14 +5,17 @@
 //
 // Requests of the guest, all to 169.254.170.2:80 on its own link:
 //
-//   POST /penstock/v1/session                    200, body: the token; 403 when it was taken
-//   already GET  /penstock/v1/manifest                   200, body: a manifest document GET
-//   /penstock/v1/commands?after=N           200, body: a commands document with every command
-//                                                numbered above N; 204 when none came within 25 s
-//   POST /penstock/v1/status                     204, body: a status document (a full snapshot)
-//   POST /penstock/v1/logs?container=I&stream=stdout|stderr&sequence=N    204, body: raw bytes
-//   GET  /v4/<container-id>  /v4/<container-id>/task    the ECS metadata endpoint, open to
-//   containers
+//   POST /penstock/v1/session     200, body: the token; 403 when it was taken already
+//   GET  /penstock/v1/manifest    200, body: a manifest document; 403 once the guest has
+//                                 sent any of the requests below: containers may run then
+//   GET  /penstock/v1/commands?after=N
+//                                 200, body: a commands document with every command numbered
+//                                 above N; 204 when none came within 25 s
+//   POST /penstock/v1/status      204, body: a status document (a full snapshot)
+//   POST /penstock/v1/logs?container=I&stream=stdout|stderr&sequence=N
+//                                 204, body: raw bytes
+//   GET  /v4/<container-id>       the ECS metadata endpoint, open to containers
+//   GET  /v4/<container-id>/task
 //
 // All but session and /v4 carry `Authorization: Bearer <token>`. Log chunks are numbered
 // from 1 for each container and stream; a chunk whose number was seen already is

@@ -97,6 +97,19 @@ static void test_session_only_once(void **state)
 	assert_non_null(strstr(answer_body(), "container"));
 }
 
+// A container that overheard the token cannot read its siblings' environment with it.
+static void test_no_manifest_once_containers_may_run(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+
+	take_session(fixture);
+	assert_int_equal(get(fixture, GUEST_PATH_MANIFEST), 200);
+	assert_int_equal(get(fixture, GUEST_PATH_MANIFEST), 200); // its answer may have been lost
+	assert_int_equal(
+		post(fixture, GUEST_PATH_LOGS "?container=0&stream=stdout&sequence=1", "x"), 204);
+	assert_int_equal(get(fixture, GUEST_PATH_MANIFEST), 403);
+}
+
 static void test_token_is_needed(void **state)
 {
 	static const struct {
@@ -326,11 +339,17 @@ static void test_slow_request_is_cut(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		GUEST_TEST(test_session_only_once),    GUEST_TEST(test_token_is_needed),
-		GUEST_TEST(test_metadata_is_open),     GUEST_TEST(test_malformed_requests),
-		GUEST_TEST(test_bad_indexes),          GUEST_TEST(test_logs_resume),
-		GUEST_TEST(test_exit_code_is_durable), GUEST_TEST(test_stop_reaches_the_long_poll),
-		GUEST_TEST(test_connection_is_kept),   GUEST_TEST(test_too_many_connections),
+		GUEST_TEST(test_session_only_once),
+		GUEST_TEST(test_token_is_needed),
+		GUEST_TEST(test_no_manifest_once_containers_may_run),
+		GUEST_TEST(test_metadata_is_open),
+		GUEST_TEST(test_malformed_requests),
+		GUEST_TEST(test_bad_indexes),
+		GUEST_TEST(test_logs_resume),
+		GUEST_TEST(test_exit_code_is_durable),
+		GUEST_TEST(test_stop_reaches_the_long_poll),
+		GUEST_TEST(test_connection_is_kept),
+		GUEST_TEST(test_too_many_connections),
 		GUEST_TEST(test_slow_request_is_cut),
 	};
 
