@@ -214,6 +214,13 @@ int main(int argc, char **argv)
 	int result;
 
 	(void)argc;
+	// By hand, on a host, it would mount over that and power it off.
+	if (getpid() != 1) {
+		fputs("penstock-init: runs as the first process of a microVM or of a pid namespace "
+		      "only\n",
+		      stderr);
+		return 2;
+	}
 	umask(0);
 	result = run_task(argv, &arena, &err);
 	if (result < 0)
