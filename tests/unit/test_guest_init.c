@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <sys/wait.h>
 
 #include "agent/base/process.h"
@@ -17,9 +18,16 @@ enum { NOBODY = 65534 };
 // As a user who may neither mount nor power off: a failure of this test costs nothing.
 static void test_by_hand_it_does_nothing(void **state)
 {
-	static const char *const argv[] = {PENSTOCK_INIT, NULL};
-	const struct spawn_options options = {
-		.argv = argv, .netns_fd = -1, .drop_identity = true, .uid = NOBODY, .gid = NOBODY};
+	static const char *const argv[] = {"/proc/self/fd/3", NULL};
+	scoped_fd int program = open(PENSTOCK_INIT, O_RDONLY | O_CLOEXEC);
+	const struct spawn_fd fd = {program, 3};
+	const struct spawn_options options = {.argv = argv,
+					      .fds = &fd,
+					      .fd_count = 1,
+					      .netns_fd = -1,
+					      .drop_identity = true,
+					      .uid = NOBODY,
+					      .gid = NOBODY};
 	scoped(process_close) struct process child = PROCESS_NONE;
 	struct error err = {0};
 	int status;
