@@ -160,54 +160,120 @@ int directory_make(const char *path, mode_t mode, struct error *err)
 	return 0;
 }
 
-static int remove_below(int fd, const char *path, dev_t device, struct error *err);
+// --- Removing ---
+//
+// Who may write in a directory may make it deeper than there is stack, or than there are
+// descriptors. Therefore nothing recurses: what a subdirectory holds in directories is moved up to
+// the directory that is being emptied, in passes, until no subdirectory has any. A mount point is
+// left alone (a rename of one says EBUSY, too), so that a leaked mount costs nobody's data.
 
-// Removes one entry of the directory `directory_fd`; what is not on `device` is a mount point
-// and is left alone, so that a leaked mount never costs somebody's data.
-static int remove_entry(int directory_fd, const char *name, dev_t device, struct error *err)
+struct removal {
+	int top_fd;     // the directory that is being emptied
+	unsigned moved; // directories that were moved up to it
+};
+
+typedef int (*take_directory)(struct removal *removal, int directory_fd, const char *name,
+			      struct error *err);
+
+// Removes the files in `fd` and hands over its directories.
+static int take_entries(struct removal *removal, int fd, take_directory take, struct error *err)
+{
+	scoped_fd int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	scoped_directory DIR *directory = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *entry;
+
+	if (!directory)
+		return error_errno(err, "list a directory");
+	take_fd(&copy);
+	while ((errno = 0, entry = readdir(directory))) {
+		const char *name = entry->d_name;
+
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+		    unlinkat(fd, name, 0) == 0 || errno == ENOENT)
+			continue;
+		if (errno != EISDIR && errno != EPERM)
+			return error_errno(err, "remove %s", name);
+		if (take(removal, fd, name, err) < 0)
+			return -err->code;
+	}
+	return errno ? error_errno(err, "list a directory") : 0;
+}
+
+static int move_up(struct removal *removal, int directory_fd, const char *name, struct error *err)
+{
+	char moved[32];
+	int result;
+
+	do {
+		snprintf(moved, sizeof(moved), ".removed-%u", removal->moved++);
+		result = renameat2(directory_fd, name, removal->top_fd, moved, RENAME_NOREPLACE);
+	} while (result < 0 && errno == EEXIST);
+	return result < 0 ? error_errno(err, "move %s", name) : 0;
+}
+
+static int open_unmounted(int directory_fd, const char *name, int *ret_fd, struct error *err)
+{
+	scoped_fd int fd =
+		openat(directory_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct statx status;
+
+	if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &status) < 0)
+		return error_errno(err, "open %s", name);
+	if (status.stx_attributes & STATX_ATTR_MOUNT_ROOT)
+		return error_set(err, EBUSY, "remove %s: something is mounted there", name);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int remove_flat(struct removal *removal, int directory_fd, const char *name,
+		       struct error *err)
 {
 	scoped_fd int fd = -1;
-	struct stat status;
 
-	if (unlinkat(directory_fd, name, 0) == 0 || errno == ENOENT)
-		return 0;
-	if (errno != EISDIR && errno != EPERM)
-		return error_errno(err, "remove %s", name);
-	fd = openat(directory_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &status) < 0)
-		return error_errno(err, "open %s", name);
-	if (device != 0 && status.st_dev != device)
-		return error_set(err, EBUSY, "remove %s: another file system is mounted there",
-				 name);
-	if (remove_below(fd, name, status.st_dev, err) < 0)
+	if (open_unmounted(directory_fd, name, &fd, err) < 0)
+		return -err->code;
+	if (take_entries(removal, fd, move_up, err) < 0)
 		return error_wrap(err, "%s", name);
 	if (unlinkat(directory_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		return error_errno(err, "remove directory %s", name);
 	return 0;
 }
 
-static int remove_below(int fd, const char *path, dev_t device, struct error *err)
+static int empty_directory(int fd, struct error *err)
 {
-	scoped_fd int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	scoped_directory DIR *directory = copy < 0 ? NULL : fdopendir(copy);
-	struct dirent *entry;
+	struct removal removal = {.top_fd = fd};
+	unsigned before;
 
-	if (!directory)
-		return error_errno(err, "list %s", path);
-	take_fd(&copy);
-	while ((entry = readdir(directory))) {
-		int result;
-
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		result = remove_entry(fd, entry->d_name, device, err);
-		if (result < 0)
-			return result;
-	}
+	do {
+		before = removal.moved;
+		if (take_entries(&removal, fd, remove_flat, err) < 0)
+			return -err->code;
+	} while (removal.moved != before);
 	return 0;
+}
+
+int directory_clear(const char *path, struct error *err)
+{
+	scoped_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_errno(err, "open %s", path);
+	return empty_directory(fd, err) < 0 ? error_wrap(err, "%s", path) : 0;
 }
 
 int directory_remove(int directory_fd, const char *path, struct error *err)
 {
-	return remove_entry(directory_fd, path, 0, err);
+	scoped_fd int fd = -1;
+
+	if (unlinkat(directory_fd, path, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR && errno != EPERM)
+		return error_errno(err, "remove %s", path);
+	if (open_unmounted(directory_fd, path, &fd, err) < 0)
+		return -err->code;
+	if (empty_directory(fd, err) < 0)
+		return error_wrap(err, "%s", path);
+	if (unlinkat(directory_fd, path, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return error_errno(err, "remove directory %s", path);
+	return 0;
 }

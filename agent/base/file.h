@@ -24,7 +24,9 @@ int file_write_kernel(int directory_fd, const char *path, const char *text, stru
 // An existing directory is fine.
 int directory_make(const char *path, mode_t mode, struct error *err);
 
-// Removes `path` and everything below it, without following symbolic links or
-// leaving the file system. A missing path is success. Unlinking a large file
-// may take seconds: in penstockd call it from a janitor process only.
+// Removes `path` and everything below it, however deep, without following symbolic links or
+// crossing a mount point (-EBUSY). A missing path is success. Unlinking a large file may take
+// seconds: in penstockd call it from a janitor process only.
 int directory_remove(int directory_fd, const char *path, struct error *err);
+// The same with what is below `path`; the directory stays.
+int directory_clear(const char *path, struct error *err);

@@ -151,7 +151,7 @@ int cell_directories_reap(const char *state_directory, struct error *err)
 
 	if (retired_path(state_directory, path, err) < 0)
 		return -err->code;
-	return directory_remove(AT_FDCWD, path, err);
+	return directory_clear(path, err); // itself it stays: cells are moved in meanwhile
 }
 
 int cell_directory_remove(const struct cell *cell, struct error *err)

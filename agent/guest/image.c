@@ -225,7 +225,7 @@ int image_unpack_prepare(const char *state_directory, const char *identity, int 
 	    PATH_MAX)
 		return error_set(err, ENAMETOOLONG, "state directory %s", state_directory);
 	snprintf(parent, sizeof(parent), "%s/images", state_directory);
-	result = directory_make(parent, 0755, err);
+	result = directory_make(parent, 0700, err);
 	if (result == 0)
 		result = directory_remove(AT_FDCWD, unpack->partial, err);
 	if (result < 0)
