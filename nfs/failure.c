@@ -35,10 +35,7 @@ static const char *failure_meaning(int code)
 	return strerror(code);
 }
 
-void nfs_mount_failure(const char *source, int code, char ret_text[NFS_FAILURE_SIZE])
+int nfs_mount_failure(const char *source, int code, struct error *err)
 {
-	snprintf(ret_text, NFS_FAILURE_SIZE,
-		 "ResourceInitializationError: failed to invoke EFS utils commands to set up EFS "
-		 "volumes: mount %s: %s",
-		 source, failure_meaning(abs(code)));
+	return error_set(err, abs(code), "mount %s: %s", source, failure_meaning(abs(code)));
 }

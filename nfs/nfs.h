@@ -2,8 +2,9 @@
 // The door of the nfs module: file system volumes of tasks.
 //
 // Transport `direct`: the guest's kernel mounts NFS 4.1 over the task's own ENI. This
-// module plans the mount(2) call; penstock-init performs it from what the manifest
-// carries. All functions are pure and never block. (Semantics: EFS volumes of ECS tasks.)
+// module plans the mount(2) call: the agent, to refuse what cannot be, before anything is started;
+// penstock-init, to make it, from the server, port and path in the manifest. All functions are pure
+// and never block. (Semantics: EFS volumes of ECS tasks.)
 //
 //     struct nfs_volume volume = {.server = "10.0.3.5", .port = 2049, .export_path = "/fs-1",
 //                                 .root_directory = "/web", .client_address = "10.0.1.7"};
@@ -27,7 +28,6 @@ enum {
 	NFS_TRANSFER_BYTES = 1048576,                          // rsize and wsize
 	NFS_READ_AHEAD_KIB = 15 * (NFS_TRANSFER_BYTES / 1024), // kernels since 5.4 default to 128
 	NFS_READ_AHEAD_PATH_SIZE = 64,
-	NFS_FAILURE_SIZE = 1536,
 };
 
 struct nfs_volume {
@@ -39,7 +39,7 @@ struct nfs_volume {
 	bool read_only;
 };
 
-// The arguments of mount(2), as plain text for the manifest.
+// The arguments of mount(2).
 struct nfs_mount {
 	const char *type; // "nfs4", constant
 	char source[NFS_SOURCE_SIZE];
@@ -55,16 +55,12 @@ int nfs_mount_plan(const struct nfs_volume *volume, struct nfs_mount *ret_mount,
 // bytes, no empty, "." or ".." component, no control characters; one trailing "/" is allowed.
 int nfs_path_validate(const char *what, const char *path, struct error *err);
 
-// EFS's form: ^fs-[0-9a-f]+$ and ^fsap-[0-9a-f]{17}$, at most 63 characters.
-bool nfs_file_system_id_is_valid(const char *id);
-bool nfs_access_point_id_is_valid(const char *id);
-
 // The file of a mounted file system's read-ahead (write NFS_READ_AHEAD_KIB to it), by
 // the device number that stat(2) tells.
 void nfs_read_ahead_path(unsigned device_major, unsigned device_minor,
 			 char ret_path[NFS_READ_AHEAD_PATH_SIZE]);
 
-// What a task whose mount failed says: "ResourceInitializationError: failed to invoke EFS
-// utils commands to set up EFS volumes: mount 10.0.3.5:/fs-1/web: ...". `code` is the
-// errno of mount(2); ETIMEDOUT also stands for a mount that passed its deadline.
-void nfs_mount_failure(const char *source, int code, char ret_text[NFS_FAILURE_SIZE]);
+// Says what a mount that failed means to the owner of the task: "mount 10.0.3.5:/fs-1/web: no such
+// directory on the server (exportPath, rootDirectory)". `code` is the errno of mount(2); ETIMEDOUT
+// also stands for a mount that passed its deadline. Returns -code.
+int nfs_mount_failure(const char *source, int code, struct error *err);

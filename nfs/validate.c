@@ -4,24 +4,6 @@
 
 #include "nfs/nfs.h"
 
-enum { ID_MAX = 63, ACCESS_POINT_DIGITS = 17 };
-
-static bool is_hexadecimal(const char *text)
-{
-	return text[0] && strspn(text, "0123456789abcdef") == strlen(text);
-}
-
-bool nfs_file_system_id_is_valid(const char *id)
-{
-	return strncmp(id, "fs-", 3) == 0 && strlen(id) <= ID_MAX && is_hexadecimal(id + 3);
-}
-
-bool nfs_access_point_id_is_valid(const char *id)
-{
-	return strncmp(id, "fsap-", 5) == 0 && strlen(id + 5) == ACCESS_POINT_DIGITS &&
-	       is_hexadecimal(id + 5);
-}
-
 static int validate_component(const char *what, const char *path, const char *component,
 			      size_t length, struct error *err)
 {

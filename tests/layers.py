@@ -28,7 +28,7 @@ ALLOWED = {
     "nfs": ("agent/base",),
     "ephemeral": ("agent/base",),
     "metrics": ("agent/base",),
-    "agent/guest": ("agent/base",),
+    "agent/guest": ("agent/base", "nfs"),
     "agent/model": BELOW_MODEL,
     "agent/store": (*BELOW_MODEL, "agent/model"),
     "agent/vmm": (*BELOW_DRIVERS, "agent/guest"),

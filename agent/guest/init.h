@@ -82,18 +82,20 @@ void init_mounts_close(const struct guest_manifest *manifest);
 int init_mounts_usage(uint64_t *ret_size_bytes, uint64_t *ret_used_bytes);
 
 // NFS volumes are mounted side by side, each by a process that is killed at its deadline.
-struct nfs_mount {
+struct volume_mount {
 	pid_t pid;    // 0: no such volume, or done
 	int error_fd; // the child's error text
 	int64_t deadline_us;
 };
 
 int init_nfs_start(const struct init_settings *settings, const struct guest_volume *volume,
-		   const char *target, struct nfs_mount *ret_mount, struct error *err);
+		   const char *target, struct volume_mount *ret_mount, struct error *err);
 // The child has ended: 0, or its error.
-int init_nfs_finish(struct nfs_mount *mount, int wait_status, struct error *err);
+int init_nfs_finish(struct volume_mount *mount, int wait_status, struct error *err);
+// What a volume says that was not mounted by its deadline.
+int init_nfs_overdue(const struct guest_volume *volume, struct error *err);
 // Kills the child and forgets it: its end, whenever that comes, means nothing any more.
-void init_nfs_abandon(struct nfs_mount *mount);
+void init_nfs_abandon(struct volume_mount *mount);
 
 // ---------------------------------------------------------------- logs
 
@@ -204,7 +206,7 @@ struct task {
 	struct init_settings settings;
 	struct guest_manifest manifest;
 	struct container containers[GUEST_CONTAINERS_MAX];
-	struct nfs_mount nfs[GUEST_VOLUMES_MAX];
+	struct volume_mount nfs[GUEST_VOLUMES_MAX];
 	struct guest_status status;
 	bool status_changed;
 	bool volumes_ready;

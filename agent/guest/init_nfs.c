@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Volumes of file servers, mounted by the guest's NFS 4.1 client. mount(2) waits for a server
 // without end ("hard"), so each mount has a process; past the deadline that is killed
-// (its wait is killable) and the task fails.
+// (its wait is killable) and the task fails. How to mount is the nfs module's plan, made here once
+// more from the values in the manifest.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,37 +19,44 @@
 #include "agent/base/clock.h"
 #include "agent/base/file.h"
 #include "agent/base/scope.h"
+#include "nfs/nfs.h"
 
-enum { TRANSFER_BYTES = 1048576, READ_AHEAD_TRANSFERS = 15 };
-
-// The kernel's default read-ahead of 128 KiB starves a transfer size of 1 MiB.
 static void set_read_ahead(const char *target)
 {
+	char path[NFS_READ_AHEAD_PATH_SIZE], value[16];
 	struct error ignored;
 	struct stat status;
-	char path[96], value[16];
 
 	if (stat(target, &status) < 0)
 		return;
-	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(status.st_dev),
-		 minor(status.st_dev));
-	snprintf(value, sizeof(value), "%d", READ_AHEAD_TRANSFERS * TRANSFER_BYTES / 1024);
+	nfs_read_ahead_path(major(status.st_dev), minor(status.st_dev), path);
+	snprintf(value, sizeof(value), "%d", NFS_READ_AHEAD_KIB);
 	file_write_kernel(AT_FDCWD, path, value, &ignored);
+}
+
+static int plan_mount(const struct init_settings *settings, const struct guest_volume *volume,
+		      struct nfs_mount *ret_mount, struct error *err)
+{
+	char ip[INET_ADDRSTRLEN];
+	const struct nfs_volume plan = {
+		.server = volume->server,
+		.port = (uint16_t)volume->port,
+		.export_path = volume->path,
+		.client_address = inet_ntop(AF_INET, &settings->ip, ip, sizeof(ip)),
+	};
+
+	return nfs_mount_plan(&plan, ret_mount, err);
 }
 
 static int mount_volume(const struct init_settings *settings, const struct guest_volume *volume,
 			const char *target, struct error *err)
 {
-	char source[PATH_MAX], options[512], ip[INET_ADDRSTRLEN];
+	struct nfs_mount plan;
 
-	inet_ntop(AF_INET, &settings->ip, ip, sizeof(ip));
-	snprintf(source, sizeof(source), "%s:%s", volume->server, volume->path);
-	snprintf(options, sizeof(options),
-		 "vers=4.1,proto=tcp,port=%u,rsize=%d,wsize=%d,hard,timeo=600,retrans=2,"
-		 "noresvport,addr=%s,clientaddr=%s",
-		 volume->port, TRANSFER_BYTES, TRANSFER_BYTES, volume->server, ip);
-	if (mount(source, target, "nfs4", MS_NOSUID | MS_NODEV, options) < 0)
-		return error_errno(err, "mount %s", source);
+	if (plan_mount(settings, volume, &plan, err) < 0)
+		return -err->code;
+	if (mount(plan.source, target, plan.type, plan.flags, plan.options) < 0)
+		return nfs_mount_failure(plan.source, errno, err);
 	set_read_ahead(target);
 	return 0;
 }
@@ -67,7 +75,7 @@ static _Noreturn void mount_in_child(const struct init_settings *settings,
 }
 
 int init_nfs_start(const struct init_settings *settings, const struct guest_volume *volume,
-		   const char *target, struct nfs_mount *ret_mount, struct error *err)
+		   const char *target, struct volume_mount *ret_mount, struct error *err)
 {
 	int fds[2];
 	pid_t pid;
@@ -82,7 +90,7 @@ int init_nfs_start(const struct init_settings *settings, const struct guest_volu
 		close_fd(&fds[0]);
 		return error_errno(err, "fork");
 	}
-	*ret_mount = (struct nfs_mount){
+	*ret_mount = (struct volume_mount){
 		.pid = pid,
 		.error_fd = fds[0],
 		.deadline_us = clock_monotonic_us() + (int64_t)volume->deadline_ms * 1000,
@@ -90,10 +98,10 @@ int init_nfs_start(const struct init_settings *settings, const struct guest_volu
 	return 0;
 }
 
-int init_nfs_finish(struct nfs_mount *mount, int wait_status, struct error *err)
+int init_nfs_finish(struct volume_mount *mount, int wait_status, struct error *err)
 {
 	scoped_fd int error_fd = take_fd(&mount->error_fd);
-	char text[512];
+	char text[ERROR_MESSAGE_MAX];
 	ssize_t length;
 
 	mount->pid = 0;
@@ -104,9 +112,17 @@ int init_nfs_finish(struct nfs_mount *mount, int wait_status, struct error *err)
 	return error_set(err, EIO, "%s", text[0] ? text : "mount failed without a word");
 }
 
-void init_nfs_abandon(struct nfs_mount *mount)
+void init_nfs_abandon(struct volume_mount *mount)
 {
 	kill(mount->pid, SIGKILL);
 	close_fd(&mount->error_fd);
 	mount->pid = 0;
+}
+
+int init_nfs_overdue(const struct guest_volume *volume, struct error *err)
+{
+	char source[NFS_SOURCE_SIZE];
+
+	snprintf(source, sizeof(source), "%s:%s", volume->server, volume->path);
+	return nfs_mount_failure(source, ETIMEDOUT, err);
 }

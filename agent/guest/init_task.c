@@ -113,14 +113,13 @@ static void tick_volumes(struct task *task, int64_t now_us)
 
 	for (uint32_t i = 0; i < task->manifest.volume_count; i++) {
 		const struct guest_volume *volume = &task->manifest.volumes[i];
-		struct nfs_mount *mount = &task->nfs[i];
+		struct volume_mount *mount = &task->nfs[i];
 		struct error err = {0};
 
 		if (!mount->pid)
 			continue;
 		if (now_us >= mount->deadline_us) {
-			error_set(&err, ETIMEDOUT, "mount %s:%s: no answer within %u ms",
-				  volume->server, volume->path, volume->deadline_ms);
+			init_nfs_overdue(volume, &err);
 			fail_volume(task, volume, err.message);
 		}
 		if (task->status.phase >= GUEST_PHASE_STOPPING)

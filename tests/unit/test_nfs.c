@@ -147,35 +147,19 @@ static void test_addresses(void **state)
 	}
 }
 
-static void test_ids(void **state)
-{
-	(void)state;
-	assert_true(nfs_file_system_id_is_valid("fs-1"));
-	assert_true(nfs_file_system_id_is_valid("fs-0123456789abcdef0"));
-	assert_false(nfs_file_system_id_is_valid("fs-"));
-	assert_false(nfs_file_system_id_is_valid("fs-G"));
-	assert_false(nfs_file_system_id_is_valid("fs-A"));
-	assert_false(nfs_file_system_id_is_valid("fsap-1"));
-	assert_false(nfs_file_system_id_is_valid(
-		"fs-00000000000000000000000000000000000000000000000000000000000000000"));
-	assert_true(nfs_access_point_id_is_valid("fsap-0123456789abcdef0"));
-	assert_false(nfs_access_point_id_is_valid("fsap-0123456789abcdef"));
-	assert_false(nfs_access_point_id_is_valid("fsap-0123456789abcdefg"));
-}
-
 static void test_failures(void **state)
 {
-	char text[NFS_FAILURE_SIZE], path[NFS_READ_AHEAD_PATH_SIZE];
+	char path[NFS_READ_AHEAD_PATH_SIZE];
 
 	(void)state;
-	nfs_mount_failure("10.0.3.5:/fs-1/web", ENOENT, text);
-	assert_string_equal(text, "ResourceInitializationError: failed to invoke EFS utils "
-				  "commands to set up EFS volumes: mount 10.0.3.5:/fs-1/web: no "
-				  "such directory on the server (exportPath, rootDirectory)");
-	nfs_mount_failure("10.0.3.5:/", -ETIMEDOUT, text);
-	assert_non_null(strstr(text, "no answer in time"));
-	nfs_mount_failure("10.0.3.5:/", EXDEV, text);
-	assert_non_null(strstr(text, strerror(EXDEV)));
+	assert_int_equal(nfs_mount_failure("10.0.3.5:/fs-1/web", ENOENT, &err), -ENOENT);
+	assert_string_equal(err.message,
+			    "mount 10.0.3.5:/fs-1/web: no such directory on the server "
+			    "(exportPath, rootDirectory)");
+	assert_int_equal(nfs_mount_failure("10.0.3.5:/", -ETIMEDOUT, &err), -ETIMEDOUT);
+	assert_non_null(strstr(err.message, "no answer in time"));
+	nfs_mount_failure("10.0.3.5:/", EXDEV, &err);
+	assert_non_null(strstr(err.message, strerror(EXDEV)));
 	nfs_read_ahead_path(0, 47, path);
 	assert_string_equal(path, "/sys/class/bdi/0:47/read_ahead_kb");
 	assert_int_equal(NFS_READ_AHEAD_KIB, 15360);
@@ -186,8 +170,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_plan),      cmocka_unit_test(test_join),
 		cmocka_unit_test(test_refused),   cmocka_unit_test(test_lengths),
-		cmocka_unit_test(test_addresses), cmocka_unit_test(test_ids),
-		cmocka_unit_test(test_failures),
+		cmocka_unit_test(test_addresses), cmocka_unit_test(test_failures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
