@@ -70,25 +70,26 @@ const char *cgroup_main_root(const struct cgroup_tree *tree)
 // --- Making ---
 
 // A controller reaches a v2 child only when every parent delegates it. Writing what is set is
-// harmless.
+// harmless; while a child delegates a controller further its parent cannot take it away (EBUSY), so
+// systemd does not lose it for us. A group that delegates holds no process itself, but for the root
+// of the tree: penstock-<install> has tasks only, and the tasks' groups delegate nothing.
 static int delegate_controllers(const struct cgroup_tree *tree, const char *directory,
 				struct error *err)
 {
 	static const struct {
 		enum cgroup_controller controller;
 		const char *text;
-	} wanted[] = {{CGROUP_CPU, "+cpu"},
-		      {CGROUP_MEMORY, "+memory"},
-		      {CGROUP_PIDS, "+pids"},
-		      {CGROUP_IO, "+io"}};
-	char path[CGROUP_PATH_MAX + 32];
+	} wanted[] = {{CGROUP_CPU, "+cpu "},
+		      {CGROUP_MEMORY, "+memory "},
+		      {CGROUP_PIDS, "+pids "},
+		      {CGROUP_IO, "+io "}};
+	char path[CGROUP_PATH_MAX + 32], text[64] = "";
 
-	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", directory);
 	for (size_t i = 0; i < ARRAY_LENGTH(wanted); i++)
-		if (tree->mounts[wanted[i].controller].v2 &&
-		    file_write_kernel(AT_FDCWD, path, wanted[i].text, err) < 0)
-			return -err->code;
-	return 0;
+		if (tree->mounts[wanted[i].controller].v2)
+			strcat(text, wanted[i].text);
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", directory);
+	return text[0] ? file_write_kernel(AT_FDCWD, path, text, err) : 0;
 }
 
 static int make_directory(const char *path, struct error *err)
@@ -149,13 +150,29 @@ static int set_cpu(const struct cgroup_tree *tree, const char *task, uint32_t un
 	return set_limit(tree, CGROUP_CPU, task, "cpu.cfs_quota_us", quota, "-1", "", err);
 }
 
+// A limit of memory does not bound swap: past it the host would swap for the task, without end. A
+// kernel without swap has neither file.
+static int forbid_swap(const struct cgroup_tree *tree, const char *task, struct error *err)
+{
+	bool v2 = tree->mounts[CGROUP_MEMORY].v2;
+	int result = set_limit(tree, CGROUP_MEMORY, task,
+			       v2 ? "memory.swap.max" : "memory.swappiness", 0, "0", "", err);
+
+	if (result != -ENOENT)
+		return result;
+	error_clear(err);
+	return 0;
+}
+
 static int set_memory(const struct cgroup_tree *tree, const char *task, uint64_t bytes,
 		      struct error *err)
 {
 	bool v2 = tree->mounts[CGROUP_MEMORY].v2;
 
-	return set_limit(tree, CGROUP_MEMORY, task, v2 ? "memory.max" : "memory.limit_in_bytes",
-			 bytes, v2 ? "max" : "-1", "", err);
+	if (set_limit(tree, CGROUP_MEMORY, task, v2 ? "memory.max" : "memory.limit_in_bytes", bytes,
+		      v2 ? "max" : "-1", "", err) < 0)
+		return -err->code;
+	return forbid_swap(tree, task, err);
 }
 
 int cgroup_ensure(const struct cgroup_tree *tree, const char *task,

@@ -6,6 +6,10 @@
 // without controllers, where one is mounted, still gives cgroup.kill and
 // cgroup.events; without any v2 tree processes are killed one by one.
 //
+// penstock-<install> stands at the root of the hierarchy, beside systemd's slices and not in the
+// agent's own group: tasks live on when the agent's unit is stopped. A mount whose root has
+// processes of its own (a container's) can delegate nothing: cgroup_ensure() says EBUSY.
+//
 // All calls are idempotent and finish at once (the first cgroup.procs write after a
 // quiet second takes 7-15 ms, therefore a spawned child joins by itself:
 // cgroup_procs_files()). They act only beneath penstock-<install>.

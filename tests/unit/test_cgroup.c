@@ -96,6 +96,7 @@ static const char *const v2_files[][2] = {
 	{"penstock-x/cgroup.subtree_control", ""},
 	{"penstock-x/t-1/cpu.max", ""},
 	{"penstock-x/t-1/memory.max", ""},
+	{"penstock-x/t-1/memory.swap.max", ""},
 	{"penstock-x/t-1/pids.max", ""},
 	{"penstock-x/t-1/cpu.stat", "nr_periods 1\nusage_usec 1234567\nuser_usec 1\n"},
 	{"penstock-x/t-1/memory.current", "1048576\n"},
@@ -150,7 +151,10 @@ static void test_v2_files(void **state)
 	assert_int_equal(cgroup_ensure(&tree, "t-1", &limits, &err), 0);
 	assert_file(mount, "penstock-x/t-1/cpu.max", "25000 100000");
 	assert_file(mount, "penstock-x/t-1/memory.max", "536870912");
+	assert_file(mount, "penstock-x/t-1/memory.swap.max", "0");
 	assert_file(mount, "penstock-x/t-1/pids.max", "40");
+	assert_file(mount, "cgroup.subtree_control", "+cpu +memory +pids +io ");
+	assert_file(mount, "penstock-x/cgroup.subtree_control", "+cpu +memory +pids +io ");
 	assert_int_equal(cgroup_usage_read(&tree, "t-1", &usage, &err), 0);
 	assert_int_equal(usage.cpu_usec, 1234567);
 	assert_int_equal(usage.memory_bytes, 1048576);
@@ -159,6 +163,25 @@ static void test_v2_files(void **state)
 	assert_int_equal(usage.io_read_bytes, 111);
 	assert_int_equal(usage.io_write_bytes, 12);
 	assert_int_equal(usage.pids, 9);
+	assert_int_equal(directory_remove(AT_FDCWD, mount, &err), 0);
+}
+
+static void test_v2_without_limits_or_swap(void **state)
+{
+	char mount[] = "/tmp/penstock-v2-XXXXXX", path[128];
+	const struct cgroup_limits unlimited = {0};
+	struct cgroup_tree tree;
+	struct error err = {0};
+
+	(void)state;
+	assert_non_null(mkdtemp(mount));
+	make_v2_tree(mount, &tree);
+	snprintf(path, sizeof(path), "%s/penstock-x/t-1/memory.swap.max", mount);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(cgroup_ensure(&tree, "t-1", &unlimited, &err), 0);
+	assert_file(mount, "penstock-x/t-1/cpu.max", "max 100000");
+	assert_file(mount, "penstock-x/t-1/memory.max", "max");
+	assert_file(mount, "penstock-x/t-1/pids.max", "max");
 	assert_int_equal(directory_remove(AT_FDCWD, mount, &err), 0);
 }
 
@@ -288,6 +311,7 @@ int main(void)
 		cmocka_unit_test(test_find_nothing),
 		cmocka_unit_test(test_names_are_checked),
 		cmocka_unit_test(test_v2_files),
+		cmocka_unit_test(test_v2_without_limits_or_swap),
 		cmocka_unit_test_setup_teardown(test_life_of_a_cgroup, open_cell, close_cell),
 		cmocka_unit_test_setup_teardown(test_cpu_quota_holds, open_cell, close_cell),
 		cmocka_unit_test_setup_teardown(test_repeats_are_harmless, open_cell, close_cell),
