@@ -25,6 +25,9 @@
 enum {
 	SHIM_CONNECTIONS_MAX = 16,
 	SHIM_REQUEST_DEADLINE_US = 10 * 1000 * 1000, // to send a request, and to read its answer
+	// A guest may change its mind as often as it likes; the agent hears of it so often. What
+	// must not be lost goes at once: there is little of that in the life of a task.
+	SHIM_SNAPSHOT_INTERVAL_US = 100 * 1000,
 	SHIM_BOOTS_MAX = 2,
 	SHIM_STREAMS = 2,
 };
@@ -33,6 +36,7 @@ struct shim_agent {
 	int listener_fd; // shim.sock
 	int channel_fd;  // the one agent connection, -1: none
 	bool stale;      // it has not got the latest snapshot yet
+	int64_t due_us;  // it gets it not before
 };
 
 struct shim_vmm {
@@ -90,11 +94,12 @@ struct shim {
 // --- shim_agent.c ---
 void shim_agent_accept(struct shim *shim, short revents);
 void shim_agent_handle(struct shim *shim, short revents);
-// The status changed: the agent gets it when its socket takes it. Durable: on disk before this
-// returns.
+// The status changed: the agent gets it when its socket takes it. Durable: at once, and it is on
+// disk before this returns.
 void shim_status_changed(struct shim *shim, bool durable);
-// Sends the snapshot if the agent has not got it and takes it now.
+// Sends the snapshot if the agent has not got it, it is due, and it takes it now.
 void shim_agent_flush(struct shim *shim);
+bool shim_agent_is_due(const struct shim *shim, int64_t now_us);
 // Applies a checked request; the descriptors it keeps are set to -1 in `fds`.
 void shim_request_apply(struct shim *shim, const struct shim_request *request, int *fds);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/file.h"
 #include "agent/base/message.h"
 #include "agent/base/scope.h"
@@ -29,23 +30,32 @@ void shim_status_changed(struct shim *shim, bool durable)
 {
 	shim->status.revision++;
 	shim->agent.stale = true;
-	if (durable)
-		persist(shim);
+	if (!durable)
+		return;
+	shim->agent.due_us = 0;
+	persist(shim);
+}
+
+bool shim_agent_is_due(const struct shim *shim, int64_t now_us)
+{
+	return shim->agent.stale && shim->agent.due_us <= now_us;
 }
 
 void shim_agent_flush(struct shim *shim)
 {
 	struct shim_agent *agent = &shim->agent;
+	int64_t now_us = clock_monotonic_us();
 	struct error err = {0};
 	int result;
 
-	if (agent->channel_fd < 0 || !agent->stale)
+	if (agent->channel_fd < 0 || !shim_agent_is_due(shim, now_us))
 		return;
 	result =
 		message_send(agent->channel_fd, &shim->status, sizeof(shim->status), NULL, 0, &err);
 	if (result == -EAGAIN) // it gets the latest when it reads again
 		return;
 	agent->stale = false;
+	agent->due_us = now_us + SHIM_SNAPSHOT_INTERVAL_US;
 	if (result < 0)
 		agent_close(shim, err.message);
 }
@@ -77,6 +87,7 @@ void shim_agent_accept(struct shim *shim, short revents)
 	log_info(&shim->log, "agent connected");
 	shim->agent.channel_fd = take_fd(&fd);
 	shim->agent.stale = true;
+	shim->agent.due_us = 0;
 }
 
 // --- Requests ---

@@ -43,7 +43,8 @@ static int rotate(struct log_file *log, const char *file, struct error *err)
 	char old[NAME_MAX + 1];
 
 	snprintf(old, sizeof(old), "%s.log.1", log->name);
-	if (renameat(log->directory_fd, file, log->directory_fd, old) < 0)
+	// Somebody took the file away: a new one begins all the same.
+	if (renameat(log->directory_fd, file, log->directory_fd, old) < 0 && errno != ENOENT)
 		return error_errno(err, "rotate %s", file);
 	close_fd(&log->fd);
 	return open_current(log, file, err);

@@ -50,15 +50,16 @@ static void add_source(struct source_table *table, const int *place, int events,
 }
 
 // The VMM's end comes last: what it sent before is taken first.
-static void collect_sources(struct shim *shim, struct source_table *table)
+static void collect_sources(struct shim *shim, int64_t now_us, struct source_table *table)
 {
 	struct shim_agent *agent = &shim->agent;
 	struct shim_vmm *vmm = &shim->vmm;
 
 	table->count = 0;
 	add_source(table, &agent->listener_fd, POLLIN, shim_agent_accept, NULL);
-	add_source(table, &agent->channel_fd, POLLIN | (agent->stale ? POLLOUT : 0),
-		   shim_agent_handle, NULL);
+	add_source(table, &agent->channel_fd,
+		   POLLIN | (shim_agent_is_due(shim, now_us) ? POLLOUT : 0), shim_agent_handle,
+		   NULL);
 	add_source(table, &vmm->attached[VMM_ATTACH_LISTENER], POLLIN, shim_guest_accept, NULL);
 	for (size_t i = 0; i < SHIM_CONNECTIONS_MAX; i++) {
 		struct guest_connection *connection = &shim->guest.connections[i];
@@ -79,17 +80,19 @@ static int64_t earlier(int64_t left_us, int64_t right_us)
 	return left_us;
 }
 
-static int poll_timeout_ms(const struct shim *shim)
+static int poll_timeout_ms(const struct shim *shim, int64_t now_us)
 {
 	int64_t deadline_us = shim->vmm.boot_deadline_us;
 	int64_t left_us;
 
+	if (shim->agent.stale && !shim_agent_is_due(shim, now_us))
+		deadline_us = earlier(deadline_us, shim->agent.due_us);
 	for (size_t i = 0; i < SHIM_CONNECTIONS_MAX; i++)
 		if (shim->guest.connections[i].fd >= 0)
 			deadline_us = earlier(deadline_us, shim->guest.connections[i].deadline_us);
 	if (deadline_us == 0)
 		return -1;
-	left_us = deadline_us - clock_monotonic_us();
+	left_us = deadline_us - now_us;
 	return left_us <= 0 ? 0 : (int)(left_us / 1000 + 1);
 }
 
@@ -122,9 +125,12 @@ static void run(struct shim *shim)
 	static struct source_table table;
 
 	while (!shim->ended) {
+		int64_t now_us;
+
 		shim_agent_flush(shim);
-		collect_sources(shim, &table);
-		if (poll(table.polled, table.count, poll_timeout_ms(shim)) < 0)
+		now_us = clock_monotonic_us();
+		collect_sources(shim, now_us, &table);
+		if (poll(table.polled, table.count, poll_timeout_ms(shim, now_us)) < 0)
 			continue; // EINTR
 		dispatch(shim, &table);
 		check_deadlines(shim);

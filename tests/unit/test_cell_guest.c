@@ -263,6 +263,47 @@ static void test_exit_code_is_durable(void **state)
 	assert_true(fixture->status.guest_running_ms > 0);
 }
 
+static enum guest_health last_said;
+
+static bool has_last_said(const struct cell_status *status)
+{
+	return status->guest.containers[0].health == last_said;
+}
+
+// The agent hears of a guest that keeps changing its mind ten times a second, and of the last in
+// the end.
+static void test_flapping_is_not_passed_on(void **state)
+{
+	enum { FLAPS = 101, INTERVAL_US = 100000 };
+	struct fixture *fixture = fixture_of(state);
+	struct guest_status said = {.phase = GUEST_PHASE_CONNECTED, .container_count = 2};
+	int64_t begin_us = clock_monotonic_us();
+	struct cell_status snapshot;
+	struct error err = {0};
+	int64_t snapshots = 0;
+
+	take_session(fixture);
+	for (int i = 0; i < FLAPS; i++) {
+		scoped(buffer_release) struct buffer document = {0};
+
+		last_said = i % 2 ? GUEST_HEALTH_UNHEALTHY : GUEST_HEALTH_HEALTHY;
+		said.containers[0].health = last_said;
+		assert_int_equal(guest_status_encode(&said, &document, &err), 0);
+		assert_int_equal(post(fixture, GUEST_PATH_STATUS, document.data), 204);
+		while (cell_status_receive(fixture->channel_fd, &snapshot, &err) == 1)
+			snapshots++;
+	}
+	assert_in_range(snapshots, 0, 3 + (clock_monotonic_us() - begin_us) / INTERVAL_US);
+
+	last_said = GUEST_HEALTH_UNKNOWN;
+	said.containers[0].health = last_said;
+	scoped(buffer_release) struct buffer document = {0};
+
+	assert_int_equal(guest_status_encode(&said, &document, &err), 0);
+	assert_int_equal(post(fixture, GUEST_PATH_STATUS, document.data), 204);
+	fixture_wait(fixture, has_last_said);
+}
+
 static void test_stop_reaches_the_long_poll(void **state)
 {
 	struct fixture *fixture = fixture_of(state);
@@ -347,6 +388,7 @@ int main(void)
 		GUEST_TEST(test_bad_indexes),
 		GUEST_TEST(test_logs_resume),
 		GUEST_TEST(test_exit_code_is_durable),
+		GUEST_TEST(test_flapping_is_not_passed_on),
 		GUEST_TEST(test_stop_reaches_the_long_poll),
 		GUEST_TEST(test_connection_is_kept),
 		GUEST_TEST(test_too_many_connections),

@@ -288,6 +288,19 @@ static void test_log_rotates(void **state)
 	assert_int_equal(faccessat(test->directory_fd, "web.log.2", F_OK, 0), -1);
 }
 
+static void test_log_goes_on_when_its_file_was_taken_away(void **state)
+{
+	struct log_test *test = *state;
+	struct error err = {0};
+	char block[1500] = "a";
+
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(log_file_write(&test->log, block, sizeof(block), &err), 0);
+	assert_int_equal(unlinkat(test->directory_fd, "web.log", 0), 0);
+	assert_int_equal(log_file_write(&test->log, block, sizeof(block), &err), 0);
+	assert_int_equal(faccessat(test->directory_fd, "web.log", F_OK, 0), 0);
+}
+
 static void test_log_goes_on_after_restart(void **state)
 {
 	struct log_test *test = *state;
@@ -335,6 +348,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_log_rotates, open_log, close_log),
 		cmocka_unit_test_setup_teardown(test_log_goes_on_after_restart, open_log,
 						close_log),
+		cmocka_unit_test_setup_teardown(test_log_goes_on_when_its_file_was_taken_away,
+						open_log, close_log),
 		cmocka_unit_test_setup_teardown(test_log_lines_longer_than_the_buffer, open_log,
 						close_log),
 	};
