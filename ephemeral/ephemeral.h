@@ -17,8 +17,8 @@
 //     scoped(ephemeral_close) struct ephemeral pool = EPHEMERAL_NONE;
 //     if (ephemeral_open("/var/lib/penstock", &pool, err) < 0) ...
 //     r = ephemeral_disk_create(&pool, "task-1", 20, uid, gid, err);
-//     if (r == -ENOMEDIUM)   // no template yet: ephemeral_template_build() in a janitor, then
-//     again r = ephemeral_disk_open(&pool, "task-1", 20, &disk, err);
+//     if (r == -ENOMEDIUM) ...   // no template yet: ephemeral_template_build() in a janitor
+//     r = ephemeral_disk_open(&pool, "task-1", 20, &disk, err);
 //
 // Errors: negative errno; every message names the disk. Task ids are valid ids
 // (number.h), sizes are GiB (2^30 bytes), 1 to EPHEMERAL_SIZE_MAX_GIB.
@@ -92,8 +92,7 @@ int ephemeral_disk_used(const struct ephemeral *pool, const char *task_id, uint6
 // after the janitor's next reap.
 int ephemeral_disk_destroy(const struct ephemeral *pool, const char *task_id, struct error *err);
 
-// Unlinks everything in the trash. BLOCKS (0.5 s
-// for 3 GiB written): for the janitor and for tests.
+// Unlinks everything in the trash. BLOCKS (0.5 s for 3 GiB written): for the janitor and for tests.
 int ephemeral_reap(const struct ephemeral *pool, struct error *err);
 
 bool ephemeral_trash_is_empty(const struct ephemeral *pool);

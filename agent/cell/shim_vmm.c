@@ -16,7 +16,7 @@
 enum {
 	CONSOLE_CHUNK_BYTES = 16384,
 	CONSOLE_LAST_CHUNKS = 65536 / CONSOLE_CHUNK_BYTES,
-	QMP_CHUNK_BYTES = 1024, // holds fewer events than QMP_QUEUE_MAX
+	QMP_CHUNK_BYTES = 4096,
 	EXIT_NOT_STARTED = 127,
 };
 
@@ -327,22 +327,14 @@ static void send_qmp(struct shim_vmm *vmm)
 		close_fd(&vmm->qmp_fd);
 }
 
-// Events carry nothing that the exit status does not say; they are taken to keep the session going.
 static bool receive_qmp(struct shim_vmm *vmm)
 {
 	char bytes[QMP_CHUNK_BYTES];
 	ssize_t count = recv(vmm->qmp_fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-	struct qmp_event event;
 
 	if (count < 0)
 		return errno == EAGAIN;
-	if (count == 0)
-		return false;
-	qmp_feed(&vmm->qmp, bytes, (size_t)count);
-	while (qmp_next(&vmm->qmp, &event))
-		if (event.kind == QMP_FAULT)
-			return false;
-	return true;
+	return count > 0 && qmp_feed(&vmm->qmp, bytes, (size_t)count);
 }
 
 void shim_vmm_handle_qmp(struct shim *shim, short revents)

@@ -12,9 +12,10 @@
 //
 // Calls block on the local disk, briefly (open, fstat, at most 1 MiB of JSON).
 //
-// The netns driver wants directories: image_unpack_argv() is the command for a janitor
+// The netns driver wants directories: image_unpack_prepare() makes the command for a janitor
 // process, into `<state>/images/<identity>.part`; image_unpack_commit() renames it when the janitor
-// succeeded. A directory `<state>/images/<identity>` is always whole.
+// succeeded. A directory `<state>/images/<identity>` is always whole. `<state>/images` is root's
+// alone: images hold set-uid programs.
 #pragma once
 
 #include <limits.h>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What init itself mounts, below INIT_BASE:
 //
-//     disk/                      the ephemeral disk
-//     disk/containers/<i>/       upper, work: the container's writable layer; etc: its resolv.conf
-//     ... disk/volumes/<v>/          a directory volume image/<n>/                 an image, once,
-//     however many containers use it root/<i>/                  a container's overlay volume/<v>/
-//     a volume of a file server
+//     disk/                   the ephemeral disk
+//     disk/containers/<i>/    upper, work: the container's writable layer; etc: its resolv.conf
+//     disk/volumes/<v>/       a directory volume
+//     image/<n>/              an image, once, however many containers use it
+//     root/<i>/               a container's overlay
+//     volume/<v>/             a volume of a file server
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

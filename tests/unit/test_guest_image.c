@@ -163,6 +163,7 @@ static void test_unpack(void **state)
 	const struct place *place = *state;
 	struct image_unpack unpack;
 	struct error err = {0};
+	struct stat status;
 	char path[PATH_MAX];
 	bool ready;
 
@@ -175,6 +176,9 @@ static void test_unpack(void **state)
 		write_text(unpack.partial, "file", "x");
 	}
 	assert_string_equal(unpack.argv[0], "/usr/bin/unsquashfs");
+	snprintf(path, sizeof(path), "%s/images", place->state);
+	assert_return_code(stat(path, &status), errno);
+	assert_int_equal(status.st_mode & 0777, 0700); // images hold set-uid programs
 	assert_int_equal(image_unpack_commit(place->state, identity, &err), 0);
 	assert_int_equal(image_unpack_commit(place->state, identity, &err), 0);
 	assert_int_equal(image_unpacked(place->state, identity, path, &ready, &err), 0);
