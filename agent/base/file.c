@@ -52,7 +52,7 @@ static int read_all(int fd, const char *path, size_t max_bytes, char **ret_text,
 int file_read(int directory_fd, const char *path, size_t max_bytes, char **ret_text,
 	      size_t *ret_length, struct error *err)
 {
-	scoped_fd int fd = openat(directory_fd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	scoped_fd int fd = openat(directory_fd, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 
 	if (fd < 0)
 		return error_errno(err, "open %s", path);

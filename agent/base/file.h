@@ -8,7 +8,8 @@
 #include "agent/base/error.h"
 
 // Reads all of `path` (relative to `directory_fd`, or AT_FDCWD) into memory the
-// caller frees, NUL-terminated. -EFBIG when it is larger than `max_bytes`.
+// caller frees, NUL-terminated. -EFBIG when it is larger than `max_bytes`. A FIFO is no trap: it
+// is read as empty.
 int file_read(int directory_fd, const char *path, size_t max_bytes, char **ret_text,
 	      size_t *ret_length, struct error *err);
 

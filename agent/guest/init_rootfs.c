@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The child's way into its container: every mount the container sees, then pivot_root.
-// Targets are looked up with RESOLVE_IN_ROOT: a symbolic link of the image cannot
-// lead a mount out of the container.
+// Everything in the root is looked up with RESOLVE_IN_ROOT, once, and then named by its descriptor:
+// a symbolic link of the image (/dev among them) cannot lead a mount out of the container.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -188,11 +188,14 @@ static int shade_path(int root_fd, size_t index, const char *null_device)
 				    NULL);
 }
 
-static int shade_machine(int root_fd, const char *root, struct error *err)
+static int shade_machine(int root_fd, struct error *err)
 {
-	char null_device[PATH_MAX];
+	scoped_fd int null_fd = open_in_root(root_fd, "/dev/null", O_PATH);
+	char null_device[32];
 
-	snprintf(null_device, sizeof(null_device), "%s/dev/null", root);
+	if (null_fd < 0)
+		return error_errno(err, "open /dev/null");
+	snprintf(null_device, sizeof(null_device), "/proc/self/fd/%d", null_fd);
 	for (size_t i = 0; i < ARRAY_LENGTH(shades); i++)
 		if (shade_path(root_fd, i, null_device) < 0)
 			return error_errno(err, "cover %s", shades[i].path);
@@ -273,7 +276,7 @@ int init_rootfs_enter(const struct container_plan *plan, struct error *err)
 	if (result == 0)
 		result = make_devices(root_fd, err);
 	if (result == 0)
-		result = shade_machine(root_fd, root, err);
+		result = shade_machine(root_fd, err);
 	if (result == 0)
 		result = mount_names(root_fd, plan->index, err);
 	for (uint32_t i = 0; result == 0 && i < spec->mount_count; i++)
