@@ -9,6 +9,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include "agent/base/buffer.h"
 #include "agent/base/file.h"
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
@@ -83,13 +84,14 @@ static int delegate_controllers(const struct cgroup_tree *tree, const char *dire
 		      {CGROUP_MEMORY, "+memory "},
 		      {CGROUP_PIDS, "+pids "},
 		      {CGROUP_IO, "+io "}};
-	char path[CGROUP_PATH_MAX + 32], text[64] = "";
+	scoped(buffer_release) struct buffer text = {0};
+	char path[CGROUP_PATH_MAX + 32];
 
 	for (size_t i = 0; i < ARRAY_LENGTH(wanted); i++)
 		if (tree->mounts[wanted[i].controller].v2)
-			strcat(text, wanted[i].text);
+			buffer_adds(&text, wanted[i].text);
 	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", directory);
-	return text[0] ? file_write_kernel(AT_FDCWD, path, text, err) : 0;
+	return text.length ? file_write_kernel(AT_FDCWD, path, text.data, err) : 0;
 }
 
 static int make_directory(const char *path, struct error *err)
