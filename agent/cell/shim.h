@@ -86,6 +86,7 @@ struct shim {
 	int cell_fd, metadata_fd, logs_fd, shim_fd; // directories
 	bool ended;                                 // EXIT was asked for
 	struct cell_status status;
+	bool unsaved; // the disk has refused it
 	struct shim_agent agent;
 	struct shim_vmm vmm;
 	struct shim_guest guest;
@@ -95,7 +96,7 @@ struct shim {
 void shim_agent_accept(struct shim *shim, short revents);
 void shim_agent_handle(struct shim *shim, short revents);
 // The status changed: the agent gets it when its socket takes it. Durable: at once, and it is on
-// disk before this returns.
+// disk before this returns, or shim->unsaved is set.
 void shim_status_changed(struct shim *shim, bool durable);
 // Sends the snapshot if the agent has not got it, it is due, and it takes it now.
 void shim_agent_flush(struct shim *shim);

@@ -21,8 +21,9 @@ static void persist(struct shim *shim)
 {
 	struct error err = {0};
 
-	if (file_write_atomic(shim->shim_fd, CELL_STATUS_FILE, &shim->status, sizeof(shim->status),
-			      0640, &err) < 0)
+	shim->unsaved = file_write_atomic(shim->shim_fd, CELL_STATUS_FILE, &shim->status,
+					  sizeof(shim->status), 0640, &err) < 0;
+	if (shim->unsaved)
 		log_error(&shim->log, "status was not saved: %s", err.message);
 }
 

@@ -139,9 +139,10 @@ static void route_status(struct shim *shim, struct guest_connection *connection,
 		answer_status(shim, connection, 400);
 		return;
 	}
-	if (cell_status_merge(&shim->status, &said, clock_wall_ms(), &durable))
-		shim_status_changed(shim, durable); // on disk before the guest may forget it
-	answer_status(shim, connection, 204);
+	// On disk before the guest may forget it; it repeats what was not saved.
+	if (cell_status_merge(&shim->status, &said, clock_wall_ms(), &durable) || shim->unsaved)
+		shim_status_changed(shim, durable || shim->unsaved);
+	answer_status(shim, connection, shim->unsaved ? 503 : 204);
 }
 
 static void route_logs(struct shim *shim, struct guest_connection *connection,

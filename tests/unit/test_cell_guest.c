@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/base/buffer.h"
@@ -263,6 +264,30 @@ static void test_exit_code_is_durable(void **state)
 	assert_true(fixture->status.guest_running_ms > 0);
 }
 
+// A guest may power off after a 204: what could not be saved is not answered so.
+static void test_exit_code_waits_for_the_disk(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	struct guest_status said = {.phase = GUEST_PHASE_RUNNING, .container_count = 2};
+	scoped(buffer_release) struct buffer document = {0};
+	struct cell_status saved;
+	struct error err = {0};
+	scoped_fd int cell_fd = -1;
+
+	take_session(fixture);
+	said.containers[0] =
+		(struct guest_container_status){.state = GUEST_CONTAINER_STOPPED, .exit_code = 42};
+	assert_int_equal(guest_status_encode(&said, &document, &err), 0);
+	assert_int_equal(cell_directory_open(&fixture->cell, &cell_fd, &err), 0);
+	assert_int_equal(fchmodat(cell_fd, "shim", 0500, 0), 0);
+	assert_int_equal(post(fixture, GUEST_PATH_STATUS, document.data), 503);
+	assert_int_equal(post(fixture, GUEST_PATH_STATUS, document.data), 503);
+	assert_int_equal(fchmodat(cell_fd, "shim", 0750, 0), 0);
+	assert_int_equal(post(fixture, GUEST_PATH_STATUS, document.data), 204);
+	assert_int_equal(cell_status_read(&fixture->cell, &saved, &err), 0);
+	assert_int_equal(saved.guest.containers[0].exit_code, 42);
+}
+
 static enum guest_health last_said;
 
 static bool has_last_said(const struct cell_status *status)
@@ -389,6 +414,7 @@ int main(void)
 		GUEST_TEST(test_logs_resume),
 		GUEST_TEST(test_exit_code_is_durable),
 		GUEST_TEST(test_flapping_is_not_passed_on),
+		GUEST_TEST(test_exit_code_waits_for_the_disk),
 		GUEST_TEST(test_stop_reaches_the_long_poll),
 		GUEST_TEST(test_connection_is_kept),
 		GUEST_TEST(test_too_many_connections),
