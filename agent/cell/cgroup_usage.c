@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading what a cgroup used, and which cgroups there are.
-#include <dirent.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "agent/base/file.h"

@@ -2,7 +2,6 @@
 #include "agent/cell/protocol.h"
 
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "agent/base/scope.h"

@@ -7,7 +7,6 @@
 // tb-size), the kernel and initramfs it mapped, page tables, I/O buffers. Measured for a busy guest
 // of 512 MiB: 122 MiB resident, a part of it page cache shared with other VMs.
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
