@@ -168,6 +168,8 @@ struct container_plan {
 };
 // Mounts what the container sees and makes it the root.
 int init_rootfs_enter(const struct container_plan *plan, struct error *err);
+// Takes packet sockets and other ways to the task's control from this process and its children.
+int init_filter_install(struct error *err);
 // Becomes the container's user with the default capabilities, in its working directory, and
 // replaces the process by `arguments`: returns only on failure. Sets HOME from the passwd entry.
 int init_identity_exec(const struct guest_container *spec, const char *const *arguments,

@@ -268,6 +268,8 @@ int init_identity_exec(const struct guest_container *spec, const char *const *ar
 	if (result == 0)
 		result = enter_directory(spec->directory, err);
 	if (result == 0)
+		result = init_filter_install(err);
+	if (result == 0)
 		result = become(&identity, err);
 	if (result < 0)
 		return result;

@@ -189,6 +189,15 @@ def mount():
     return {"sourceVolume": "data", "containerPath": "/data"}
 
 
+def test_a_container_cannot_listen_to_its_siblings(network):
+    """Packet sockets would show the session token; raw sockets, which ping wants, do not."""
+    script = "ping -c 1 127.0.0.1 || exit 1; arping -c 1 -w 1 -I eth0 10.0.1.1; exit 3"
+    network.put("/v1/tasks/t", task(shell("main", script))).expect(201)
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert container(stopped, "main")["exitCode"] == 3
+    assert "Operation not permitted" in network.log("t")
+
+
 def test_tasks_started_at_once_share_an_image(network):
     for number in range(4):
         network.put(f"/v1/tasks/t{number}", task()).expect(201)

@@ -33,12 +33,14 @@ def test_boots_runs_and_stops(host, network):
 
 def test_the_machine_inside(host, network):
     stopped, log = run_script(
-        host, "uname -r; nproc; grep -w vda /proc/partitions; ip -4 addr show eth0; cat /etc/resolv.conf; exit 4"
+        host, "uname -r; nproc; grep -w vda /proc/partitions; ip -4 addr show eth0; cat /etc/resolv.conf; "
+        "arping -c 1 -w 1 -I eth0 10.0.1.1; exit 4"
     )
     assert container(stopped, "main")["exitCode"] == 4
     assert "cloud-amd64" in log
     assert str(20 << 20) in log, "a disk of exactly 20 GiB"
     assert stopped["network"]["privateIpv4Address"] in log
+    assert "Operation not permitted" in log, "no packet sockets for containers"
 
 
 def test_a_larger_disk_is_larger(host, network):
