@@ -35,38 +35,94 @@ static const struct model_object *look_up(void *context, enum model_kind kind, c
 	return result == 0 ? parsed : NULL;
 }
 
-// --- Siblings: the subnets of one VPC must not overlap ---
+// --- Overlaps: the subnets of one VPC are apart from each other and from what is attached ---
 
 struct overlap {
 	struct lookup *lookup;
-	const struct model_object *subnet;
+	const struct model_object *object; // a VPC or a subnet
 	struct fault_list *faults;
 };
 
-static int compare_sibling(const struct store_reference *user, void *context)
+static void attachment_fault(const struct overlap *overlap, const struct model_object *subnet,
+			     const char *interface, const struct ipv4_cidr *block,
+			     const char *pointer)
 {
-	struct overlap *overlap = context;
-	const struct model_object *other;
 	char text[IPV4_CIDR_TEXT_SIZE];
 
-	if (strcmp(user->kind, model_kind_name(MODEL_SUBNET)) != 0 ||
-	    strcmp(user->id, overlap->subnet->id) == 0)
-		return 0;
-	other = look_up(overlap->lookup, MODEL_SUBNET, user->id);
-	if (other &&
-	    ipv4_cidr_overlaps(&overlap->subnet->subnet->cidr_block, &other->subnet->cidr_block))
+	if (overlap->object->kind == MODEL_VPC)
+		fault_add(overlap->faults, pointer, "overlaps subnet %s (%s)", subnet->id,
+			  ipv4_cidr_format(&subnet->subnet->cidr_block, text));
+	else
+		fault_add(overlap->faults, "/cidrBlock", "overlaps %s of the VPC's attachment %s",
+			  ipv4_cidr_format(block, text), interface);
+}
+
+// A route that is wider than the subnet takes nothing from it: the default route, say.
+static void compare_attachment(const struct overlap *overlap, const struct model_object *subnet,
+			       const struct vpc_attachment *attachment, unsigned index)
+{
+	const struct ipv4_cidr *block = &subnet->subnet->cidr_block;
+	struct ipv4_cidr network = {attachment->address & ipv4_mask(attachment->prefix),
+				    attachment->prefix};
+	char pointer[80];
+
+	snprintf(pointer, sizeof(pointer), "/attachments/%u/address", index);
+	if (ipv4_cidr_overlaps(block, &network))
+		attachment_fault(overlap, subnet, attachment->interface, &network, pointer);
+	for (unsigned i = 0; i < attachment->route_count; i++) {
+		const struct ipv4_cidr *destination = &attachment->routes[i].destination;
+
+		snprintf(pointer, sizeof(pointer), "/attachments/%u/routes/%u/destinationCidrBlock",
+			 index, i);
+		if (ipv4_cidr_covers(block, destination))
+			attachment_fault(overlap, subnet, attachment->interface, destination,
+					 pointer);
+	}
+}
+
+static void compare_attachments(const struct overlap *overlap, const struct vpc_spec *vpc,
+				const struct model_object *subnet)
+{
+	for (unsigned i = 0; i < vpc->attachment_count; i++)
+		compare_attachment(overlap, subnet, &vpc->attachments[i], i);
+}
+
+static void compare_siblings(const struct overlap *overlap, const struct model_object *other)
+{
+	char text[IPV4_CIDR_TEXT_SIZE];
+
+	if (ipv4_cidr_overlaps(&overlap->object->subnet->cidr_block, &other->subnet->cidr_block))
 		fault_add(overlap->faults, "/cidrBlock", "overlaps subnet %s (%s) of the same VPC",
 			  other->id, ipv4_cidr_format(&other->subnet->cidr_block, text));
+}
+
+static int compare_subnet(const struct store_reference *user, void *context)
+{
+	const struct overlap *overlap = context;
+	const struct model_object *object = overlap->object, *other;
+
+	if (strcmp(user->kind, model_kind_name(MODEL_SUBNET)) != 0)
+		return 0;
+	other = look_up(overlap->lookup, MODEL_SUBNET, user->id);
+	if (other && object->kind == MODEL_VPC)
+		compare_attachments(overlap, object->vpc, other);
+	else if (other && strcmp(other->id, object->id) != 0)
+		compare_siblings(overlap, other);
 	return 0;
 }
 
-static void check_siblings(struct lookup *lookup, const struct model_object *subnet,
+static void check_overlaps(struct lookup *lookup, const struct model_object *object,
 			   struct fault_list *faults)
 {
-	struct overlap overlap = {lookup, subnet, faults};
+	struct overlap overlap = {lookup, object, faults};
+	const char *vpc_id = object->kind == MODEL_VPC ? object->id : object->subnet->vpc_id;
+	const struct model_object *vpc;
 
-	store_users_each(lookup->exchange->api->store, model_kind_name(MODEL_VPC),
-			 subnet->subnet->vpc_id, compare_sibling, &overlap, &lookup->err);
+	store_users_each(lookup->exchange->api->store, model_kind_name(MODEL_VPC), vpc_id,
+			 compare_subnet, &overlap, &lookup->err);
+	vpc = object->kind == MODEL_SUBNET ? look_up(lookup, MODEL_VPC, vpc_id) : NULL;
+	if (vpc)
+		compare_attachments(&overlap, vpc->vpc, object);
 }
 
 bool document_check(struct exchange *exchange, struct model_object *ret_object,
@@ -82,8 +138,8 @@ bool document_check(struct exchange *exchange, struct model_object *ret_object,
 			     &exchange->arena, ret_object, faults);
 	if (result == 0)
 		model_check_links(ret_object, look_up, &lookup, faults);
-	if (result == 0 && exchange->kind == MODEL_SUBNET)
-		check_siblings(&lookup, ret_object, faults);
+	if (result == 0 && (exchange->kind == MODEL_VPC || exchange->kind == MODEL_SUBNET))
+		check_overlaps(&lookup, ret_object, faults);
 	if (lookup.err.code) {
 		reply_errno(exchange, -EIO, NULL, &lookup.err);
 		return false;

@@ -206,6 +206,49 @@ static void test_references_are_checked_both_ways(void **state)
 	expect(test, "DELETE", "/v1/subnets/a", "", "", 404, TEXTS(NULL));
 }
 
+static void test_attachments_and_subnets_are_apart(void **state)
+{
+	static const char attached[] =
+		"{\"cidrBlock\":\"10.0.0.0/16\",\"attachments\":["
+		"{\"interface\":\"att-0\",\"address\":\"192.168.70.1/24\",\"routes\":["
+		"{\"destinationCidrBlock\":\"0.0.0.0/0\",\"gateway\":\"192.168.70.2\"},"
+		"{\"destinationCidrBlock\":\"10.0.0.0/8\",\"gateway\":\"192.168.70.2\"},"
+		"{\"destinationCidrBlock\":\"10.0.3.0/25\",\"gateway\":\"192.168.70.2\"}]},"
+		"{\"interface\":\"att-1\",\"address\":\"10.0.%s/28\"}]}";
+	const struct api_test *test = *state;
+	char outside[512], inside[512];
+
+	snprintf(outside, sizeof(outside), attached, "2.17");
+	snprintf(inside, sizeof(inside), attached, "1.17");
+	make_network(test);
+	expect(test, "PUT", "/v1/vpcs/main", "", inside, 400,
+	       TEXTS("\"/attachments/1/address\"", "overlaps subnet a (10.0.1.0/24)"));
+	expect(test, "PUT", "/v1/vpcs/main", "", outside, 200, TEXTS("att-1"));
+	expect(test, "PUT", "/v1/subnets/b", "",
+	       "{\"vpcId\":\"main\",\"cidrBlock\":\"10.0.2.0/24\"}", 400,
+	       TEXTS("\"/cidrBlock\"", "overlaps 10.0.2.16/28 of the VPC's attachment att-1"));
+	expect(test, "PUT", "/v1/subnets/b", "",
+	       "{\"vpcId\":\"main\",\"cidrBlock\":\"10.0.3.0/24\"}", 400,
+	       TEXTS("\"/cidrBlock\"", "overlaps 10.0.3.0/25 of the VPC's attachment att-0"));
+	expect(test, "PUT", "/v1/subnets/b", "",
+	       "{\"vpcId\":\"main\",\"cidrBlock\":\"10.0.4.0/24\"}", 201, TEXTS(NULL));
+	expect(test, "DELETE", "/v1/subnets/a", "", "", 204, TEXTS(NULL));
+	expect(test, "PUT", "/v1/vpcs/main", "", inside, 200, TEXTS(NULL));
+}
+
+static void test_a_route_into_a_subnet_is_refused(void **state)
+{
+	const struct api_test *test = *state;
+
+	make_network(test);
+	expect(test, "PUT", "/v1/vpcs/main", "",
+	       "{\"cidrBlock\":\"10.0.0.0/16\",\"attachments\":[{\"interface\":\"att-0\","
+	       "\"address\":\"192.168.70.1/24\",\"routes\":["
+	       "{\"destinationCidrBlock\":\"10.9.0.0/16\"},"
+	       "{\"destinationCidrBlock\":\"10.0.1.0/24\"}]}]}",
+	       400, TEXTS("\"/attachments/0/routes/1/destinationCidrBlock\"", "overlaps subnet a"));
+}
+
 static void test_a_task_of_two_vpcs_is_refused(void **state)
 {
 	const struct api_test *test = *state;
@@ -372,6 +415,8 @@ int main(void)
 		CASE(test_if_match_guards),
 		CASE(test_dry_run_touches_nothing),
 		CASE(test_references_are_checked_both_ways),
+		CASE(test_attachments_and_subnets_are_apart),
+		CASE(test_a_route_into_a_subnet_is_refused),
 		CASE(test_a_task_of_two_vpcs_is_refused),
 		CASE(test_backend_may_refuse),
 		CASE(test_task_life),
