@@ -93,12 +93,12 @@ static void on_lb(evutil_socket_t fd, short what, void *context)
 static void on_cgroup(evutil_socket_t fd, short what, void *context)
 {
 	struct engine *engine = context;
+	struct task *task;
 
 	(void)what;
 	cgroup_watch_drain(fd);
-	for (struct task *task = engine->tasks; task; task = task->next)
-		if (!walk_is_up(&task->walk) && task->status.last_status != TASK_STOPPED)
-			task_ready(task);
+	TAILQ_FOREACH(task, &engine->dying_tasks, dying_link)
+	task_ready(task);
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *context)
@@ -166,24 +166,12 @@ static void retire_forgotten(struct engine *engine)
 
 static void advance_ready(struct engine *engine)
 {
-	while (engine->ready_first) {
-		struct task *task = engine->ready_first;
+	struct task *task;
 
-		engine->ready_first = task->next_ready;
-		if (!engine->ready_first)
-			engine->ready_last = &engine->ready_first;
-		task->queued = false;
+	while ((task = TAILQ_FIRST(&engine->ready_tasks))) {
+		TAILQ_REMOVE(&engine->ready_tasks, task, ready_link);
+		task->ready = false;
 		task_advance(task);
-	}
-}
-
-static void after_commit(struct engine *engine)
-{
-	for (struct task *task = engine->tasks; task; task = task->next) {
-		if (!task->after_commit)
-			continue;
-		task->after_commit = false;
-		task_ready(task);
 	}
 }
 
@@ -201,7 +189,6 @@ static bool commit(struct engine *engine)
 		_exit(1);
 	}
 	engine->recorded = false;
-	after_commit(engine);
 	return true;
 }
 
@@ -221,10 +208,10 @@ bool engine_turn(struct engine *engine)
 		advance_ready(engine);
 		network_commit(engine);
 		flush_lb(engine);
-		if (engine->ready_first)
+		if (!TAILQ_EMPTY(&engine->ready_tasks))
 			continue;
 		recorded = commit(engine) || recorded;
-	} while (engine->ready_first || engine->changed);
+	} while (!TAILQ_EMPTY(&engine->ready_tasks) || engine->changed);
 	return recorded;
 }
 
@@ -322,7 +309,9 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
 	engine->janitors.base = options->base;
 	engine->disk_reaper = reaper_of_state(engine, "disks", reap_disks);
 	engine->cell_reaper = reaper_of_state(engine, "cells", reap_cells);
-	engine->ready_last = &engine->ready_first;
+	TAILQ_INIT(&engine->ready_tasks);
+	TAILQ_INIT(&engine->dirty_tasks);
+	TAILQ_INIT(&engine->dying_tasks);
 	engine->cgroup_watch_fd = -1;
 	engine->pool = EPHEMERAL_NONE;
 	engine->bundle = GUEST_BUNDLE_NONE;

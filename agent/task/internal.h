@@ -12,6 +12,7 @@
 #pragma once
 
 #include <event2/event.h>
+#include <sys/queue.h>
 
 #include "agent/cell/cell.h"
 #include "agent/guest/image.h"
@@ -77,9 +78,10 @@ struct task {
 	struct event *timer;
 	int64_t created_us; // monotonic: the zero of its timeline
 
-	struct task *next_ready;
-	bool queued;       // in the engine's ready queue
+	TAILQ_ENTRY(task) ready_link, dirty_link, dying_link;
+	bool ready;        // its walk is to be called in this turn
 	bool dirty;        // the status has to be recorded
+	bool dying;        // its cell was killed and is not empty yet
 	bool after_commit; // ready as soon as the status is recorded
 
 	// The cell's shim, while connected.
@@ -103,6 +105,8 @@ struct task {
 	bool janitor_running;
 	struct error janitor_error;
 };
+
+TAILQ_HEAD(task_queue, task);
 
 struct forgotten {
 	struct forgotten *next;
@@ -143,8 +147,7 @@ struct engine {
 
 	struct task *tasks;
 	size_t task_count;
-	struct task *ready_first, **ready_last;
-	bool dirty;    // some task's status has to be recorded
+	struct task_queue ready_tasks, dirty_tasks, dying_tasks;
 	bool recorded; // something was put into the store in this round
 	struct reaper disk_reaper, cell_reaper;
 	struct forgotten *forgotten; // tasks whose cells go once that is committed

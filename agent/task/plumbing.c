@@ -136,6 +136,16 @@ static bool shim_lives(const struct task *task)
 	return task->shim.pidfd >= 0 && poll(&ended, 1, 0) == 0;
 }
 
+// While it is, it is called again with every cgroup that becomes empty.
+static void set_dying(struct task *task, bool dying)
+{
+	if (dying && !task->dying)
+		TAILQ_INSERT_TAIL(&task->engine->dying_tasks, task, dying_link);
+	else if (!dying && task->dying)
+		TAILQ_REMOVE(&task->engine->dying_tasks, task, dying_link);
+	task->dying = dying;
+}
+
 // Kills what is left in the cell's cgroup; 0 when it is empty.
 int cell_kill(struct task *task, struct error *err)
 {
@@ -153,6 +163,7 @@ int cell_kill(struct task *task, struct error *err)
 		    cgroup_is_empty(&engine->tree, task->id, &empty, err) < 0)
 			return -err->code;
 	}
+	set_dying(task, !empty);
 	if (!empty)
 		return WALK_WAIT;
 	collect_shim(task);

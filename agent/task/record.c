@@ -60,19 +60,15 @@ static void task_link(struct task *task)
 	task->engine->tasks = task;
 }
 
-static void leave_ready_queue(struct task *task)
+static void leave_queues(struct task *task)
 {
-	struct engine *engine = task->engine;
-	struct task **place = &engine->ready_first;
-
-	if (!task->queued)
-		return;
-	while (*place != task)
-		place = &(*place)->next_ready;
-	*place = task->next_ready;
-	if (engine->ready_last == &task->next_ready)
-		engine->ready_last = place;
-	task->queued = false;
+	if (task->ready)
+		TAILQ_REMOVE(&task->engine->ready_tasks, task, ready_link);
+	if (task->dirty)
+		TAILQ_REMOVE(&task->engine->dirty_tasks, task, dirty_link);
+	if (task->dying)
+		TAILQ_REMOVE(&task->engine->dying_tasks, task, dying_link);
+	task->ready = task->dirty = task->dying = false;
 }
 
 void task_free(struct task *task)
@@ -83,7 +79,7 @@ void task_free(struct task *task)
 		place = &(*place)->next;
 	if (*place)
 		*place = task->next;
-	leave_ready_queue(task);
+	leave_queues(task);
 	janitor_forget(&task->engine->janitors, task);
 	cell_disconnect(task);
 	process_close(&task->shim);
@@ -97,20 +93,18 @@ void task_free(struct task *task)
 
 void task_ready(struct task *task)
 {
-	struct engine *engine = task->engine;
-
-	if (task->queued)
+	if (task->ready)
 		return;
-	task->queued = true;
-	task->next_ready = NULL;
-	*engine->ready_last = task;
-	engine->ready_last = &task->next_ready;
+	task->ready = true;
+	TAILQ_INSERT_TAIL(&task->engine->ready_tasks, task, ready_link);
 }
 
 void task_changed(struct task *task)
 {
+	if (task->dirty)
+		return;
 	task->dirty = true;
-	task->engine->dirty = true;
+	TAILQ_INSERT_TAIL(&task->engine->dirty_tasks, task, dirty_link);
 }
 
 // --- What is stored ---
@@ -138,13 +132,15 @@ static int put_status(struct task *task, const char *spec, struct error *err)
 	scoped(buffer_release) struct buffer text = {0};
 	struct store_change change = {.kind = "task", .id = task->id, .spec = spec};
 
+	if (task->dirty)
+		TAILQ_REMOVE(&task->engine->dirty_tasks, task, dirty_link);
+	task->dirty = false;
 	task->status.version++;
 	task_status_render(&task->status, &text);
 	change.status = buffer_text(&text);
 	if (store_object_put(task->engine->store, &change, NULL, err) < 0)
 		return -err->code;
 	task->engine->recorded = true;
-	task->dirty = false;
 	if (spec || task->status.last_status == TASK_STOPPED)
 		return put_references(task, err);
 	return 0;
@@ -152,18 +148,18 @@ static int put_status(struct task *task, const char *spec, struct error *err)
 
 void tasks_record(struct engine *engine)
 {
-	if (!engine->dirty)
-		return;
-	engine->dirty = false;
-	for (struct task *task = engine->tasks; task; task = task->next) {
+	struct task *task;
+
+	while ((task = TAILQ_FIRST(&engine->dirty_tasks))) {
 		struct log_context context = task_log(task);
 		struct error err = {0};
 
-		if (!task->dirty)
-			continue;
 		metadata_write(task);
 		if (put_status(task, NULL, &err) < 0)
 			log_error(&context, "record: %s", err.message);
+		if (task->after_commit)
+			task_ready(task); // which is looked at when the commit is done
+		task->after_commit = false;
 	}
 }
 
