@@ -25,13 +25,14 @@
 #include "agent/task/task.h"
 #include "metrics/metrics.h"
 
-enum { TURN_SLOW_US = 5000 };
+enum { TURN_SLOW_US = 5000, IDLE_US = 50000 };
 
 struct agent {
 	struct config config;
 	int lock_fd;
 	struct event_base *base;
 	struct event *signals[2];
+	struct event *idle; // for what can wait until nobody does
 	struct store *store;
 	struct metrics *metrics;
 	struct engine *engine;
@@ -97,6 +98,23 @@ static int end_turn(struct agent *agent, struct error *err)
 	return 0;
 }
 
+static void on_idle(evutil_socket_t fd, short what, void *context)
+{
+	struct agent *agent = context;
+	struct error err = {0};
+
+	(void)fd;
+	(void)what;
+	if (store_checkpoint(agent->store, &err) < 0)
+		log_error(NULL, "%s", err.message);
+}
+
+static void await_idle(struct agent *agent)
+{
+	if (store_checkpoint_is_due(agent->store))
+		evtimer_add(agent->idle, &(struct timeval){.tv_usec = IDLE_US});
+}
+
 static void observe_turn(struct agent *agent, int64_t began_us)
 {
 	int64_t took_us = clock_monotonic_us() - began_us;
@@ -119,6 +137,7 @@ static int run(struct agent *agent, struct error *err)
 			return -err->code;
 		if (agent->stopping_tasks)
 			stop_tasks_step(agent);
+		await_idle(agent);
 		observe_turn(agent, began_us);
 	}
 	return 0;
@@ -229,6 +248,9 @@ static int open_loop(struct agent *agent, struct error *err)
 	agent->base = event_base_new();
 	if (!agent->base)
 		return error_set(err, ENOMEM, "event loop");
+	agent->idle = evtimer_new(agent->base, on_idle, agent);
+	if (!agent->idle)
+		return error_set(err, ENOMEM, "event loop");
 	for (size_t i = 0; i < ARRAY_LENGTH(numbers); i++) {
 		agent->signals[i] = evsignal_new(agent->base, numbers[i], on_signal, agent);
 		if (!agent->signals[i] || event_add(agent->signals[i], NULL) < 0)
@@ -272,6 +294,8 @@ static void agent_close(struct agent *agent)
 	for (size_t i = 0; i < ARRAY_LENGTH(agent->signals); i++)
 		if (agent->signals[i])
 			event_free(agent->signals[i]);
+	if (agent->idle)
+		event_free(agent->idle);
 	if (agent->base)
 		event_base_free(agent->base);
 	close_fd(&agent->lock_fd);

@@ -5,6 +5,9 @@
 // a write without fsync. `synchronous` cannot be changed inside a transaction, and a
 // turn learns only on its way that it must be durable; so a durable commit is an
 // ordinary one followed by a sync of the WAL file, which is just what FULL does.
+//
+// Checkpoints. SQLite would make them inside the commit that fills the log's 1,000th page, while a
+// client waits for it. Here the loop makes them when it is idle.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,7 +20,12 @@
 #include "agent/store/internal.h"
 #include "agent/store/schema.h"
 
-enum { BUSY_TIMEOUT_MS = 250, APPLICATION_ID = 0x7073746b }; // "pstk"
+enum {
+	BUSY_TIMEOUT_MS = 250,
+	APPLICATION_ID = 0x7073746b, // "pstk"
+	CHECKPOINT_PAGES = 1000,     // 4 MiB of log
+	CHECKPOINT_PAGES_MAX = 16384,
+};
 
 static int execute(struct store *store, const char *sql, struct error *err)
 {
@@ -191,6 +199,17 @@ static int revisions_load(struct store *store, struct error *err)
 	return 0;
 }
 
+// Takes the place of SQLite's own checkpoints.
+static int note_log_pages(void *context, sqlite3 *database, const char *name, int pages)
+{
+	struct store *store = context;
+
+	(void)database;
+	(void)name;
+	store->log_pages = pages;
+	return SQLITE_OK;
+}
+
 static int open_steps(struct store *store, const struct store_options *options, struct error *err)
 {
 	int result = 0;
@@ -204,6 +223,8 @@ static int open_steps(struct store *store, const struct store_options *options, 
 		result = connect_database(store, options, err);
 	if (result == 0)
 		result = integrity_check(store, options->path, err);
+	if (result == 0)
+		sqlite3_wal_hook(store->database, note_log_pages, store);
 	if (result == 0 && !options->read_only)
 		result = execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
 				 err);
@@ -276,6 +297,7 @@ static int sync_log(struct store *store, struct error *err)
 
 int store_turn_commit(struct store *store, bool durable, struct error *err)
 {
+	struct error ignored = {0}; // the turn is committed; the next checkpoint says it again
 	int result = 0;
 
 	if (!store->turn_open)
@@ -292,7 +314,28 @@ int store_turn_commit(struct store *store, bool durable, struct error *err)
 		return result;
 	}
 	store->turn_open = false;
+	if (store->log_pages >= CHECKPOINT_PAGES_MAX)
+		store_checkpoint(store, &ignored);
 	return durable ? sync_log(store, err) : 0;
+}
+
+bool store_checkpoint_is_due(const struct store *store)
+{
+	return store->log_pages >= CHECKPOINT_PAGES;
+}
+
+int store_checkpoint(struct store *store, struct error *err)
+{
+	int result;
+
+	if (store->turn_open)
+		return 0;
+	store->log_pages = 0; // the next commit says how many a reader kept in
+	result = sqlite3_wal_checkpoint_v2(store->database, "main", SQLITE_CHECKPOINT_PASSIVE, NULL,
+					   NULL);
+	if (result != SQLITE_OK && result != SQLITE_BUSY)
+		return store_fail(store, err, "checkpoint");
+	return 0;
 }
 
 void store_turn_rollback(struct store *store)

@@ -52,6 +52,12 @@ int store_turn_begin(struct store *store, struct error *err);
 int store_turn_commit(struct store *store, bool durable, struct error *err);
 void store_turn_rollback(struct store *store);
 
+// Committed turns gather in a log, which has to be folded into the file now and then: some
+// milliseconds, best spent when nobody waits. A log that grew very long is folded by a commit.
+bool store_checkpoint_is_due(const struct store *store);
+// Inside a turn it does nothing.
+int store_checkpoint(struct store *store, struct error *err);
+
 // The revision of the newest change, the open turn's included.
 uint64_t store_revision(const struct store *store);
 // The newest revision whose event is gone: a watch may start at it or later.

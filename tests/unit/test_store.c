@@ -407,6 +407,43 @@ static void test_meta(void **state)
 	assert_string_equal(value, "2");
 }
 
+static off_t file_size(const char *path)
+{
+	struct stat status;
+
+	assert_int_equal(stat(path, &status), 0);
+	return status.st_size;
+}
+
+// No commit folds the log into the file: that is for a moment when nobody waits.
+static void test_checkpoints_are_asked_for(void **state)
+{
+	struct fixture *f = *state;
+	scoped_free char *spec = calloc(1, 16 * 1024);
+	struct error err = {0};
+	off_t before;
+
+	memset(spec, ' ', 16 * 1024 - 1);
+	commit(f->store);
+	before = file_size(f->path);
+	for (int i = 0; i < 300; i++) {
+		put(f->store, "a", spec, NULL);
+		commit(f->store);
+	}
+	assert_true(store_checkpoint_is_due(f->store));
+	assert_int_equal(file_size(f->path), before);
+	put(f->store, "a", "{}", NULL);
+	assert_int_equal(store_checkpoint(f->store, &err), 0); // a turn is open: not now
+	assert_true(store_checkpoint_is_due(f->store));
+	commit(f->store);
+	assert_int_equal(store_checkpoint(f->store, &err), 0);
+	assert_false(store_checkpoint_is_due(f->store));
+	assert_true(file_size(f->path) > before + 4 * 1024 * 1024);
+	put(f->store, "a", "{\"n\":1}", NULL);
+	commit(f->store);
+	assert_false(store_checkpoint_is_due(f->store)); // the log begins anew
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -425,6 +462,7 @@ int main(void)
 		CASE(test_newer_schema_is_refused),
 		CASE(test_damage_is_reported),
 		CASE(test_meta),
+		CASE(test_checkpoints_are_asked_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
