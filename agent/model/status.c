@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the agent keeps about a task, as JSON.
+// What the agent keeps about its objects, as JSON.
 #include "agent/model/status.h"
 
 #include <errno.h>
@@ -272,4 +272,30 @@ int task_status_parse(const char *text, size_t length, struct arena *arena,
 		      struct task_status *ret_status, struct error *err)
 {
 	return document_parse(&status_table, text, length, arena, ret_status, err);
+}
+
+static const struct field object_status_fields[] = {
+	{.name = "privateIpv4Address",
+	 .type = FIELD_ADDRESS,
+	 FIELD_AT(object_status, private_ipv4_address)},
+	TEXT_FIELD("error", object_status, error),
+};
+static const struct field_table object_status_table = {
+	FIELD_TABLE(object_status, object_status_fields)};
+
+void object_status_render(const struct object_status *status, struct buffer *out)
+{
+	struct json_writer writer = {.out = out};
+
+	if (status->private_ipv4_address || (status->error && *status->error))
+		fields_render(&writer, NULL, &object_status_table, status, 0);
+}
+
+int object_status_parse(const char *text, struct arena *arena, struct object_status *ret_status,
+			struct error *err)
+{
+	*ret_status = (struct object_status){0};
+	return text ? document_parse(&object_status_table, text, strlen(text), arena, ret_status,
+				     err)
+		    : 0;
 }

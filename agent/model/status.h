@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the agent keeps about a task beside its spec: states, identities, progress. It is
-// committed with every change (JSON text in the store) and is what the API shows.
+// What the agent keeps about an object beside its spec: of a task its states, identities and
+// progress, of the others what they were given and why they are not effective. It is committed
+// with every change (JSON text in the store) and is what the API shows.
 //
 // Strings that are chosen once are pointers into the record's arena (NULL: not chosen yet);
 // those that change are arrays in the struct. Times are the wall clock in ms since 1970,
@@ -148,6 +149,18 @@ void task_status_render(const struct task_status *status, struct buffer *out);
 // Reads what task_status_render() wrote; strings live in the arena. -EBADMSG with the place.
 int task_status_parse(const char *text, size_t length, struct arena *arena,
 		      struct task_status *ret_status, struct error *err);
+
+// Of every kind but tasks.
+struct object_status {
+	uint32_t private_ipv4_address; // of a load balancer
+	const char *error;             // why it is not effective on the host; NULL or "": it is
+};
+
+// Appends the JSON, or nothing when there is nothing to say.
+void object_status_render(const struct object_status *status, struct buffer *out);
+// `text` NULL: nothing was said. The error lives in the arena. -EBADMSG with the place.
+int object_status_parse(const char *text, struct arena *arena, struct object_status *ret_status,
+			struct error *err);
 
 // A docker id from a task's id, its creation time and a container's index: stable, unique per run.
 void container_docker_id(const char *task_id, int64_t created_ms, uint32_t index,

@@ -114,6 +114,8 @@ int store_object_put(struct store *store, const struct store_change *change, uin
 		place.created_ms = now_ms;
 	if (!change->status)
 		whole.status = place.status;
+	else if (!*change->status)
+		whole.status = NULL;
 	result = object_write(store, &whole, &place, now_ms, err);
 	if (result == 0 && ret_revision)
 		*ret_revision = store->revision;

@@ -76,7 +76,8 @@ struct store_object {
 	const char *status;             // NULL: none
 };
 
-// What is to stand from now on; `spec` or `status` NULL keeps what is there.
+// What is to stand from now on; `spec` or `status` NULL keeps what is there, a status "" takes it
+// away.
 struct store_change {
 	const char *kind, *id;
 	const char *spec;

@@ -3,57 +3,122 @@
 // membership in security groups, listeners and health checks (agent/lb).
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent/base/clock.h"
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
+// --- The addresses of load balancers ---
+
+static void hold_address(struct engine *engine, const char *id, const struct network_subnet *subnet,
+			 uint32_t address)
+{
+	struct network_balancer *balancer = calloc(1, sizeof(*balancer));
+
+	if (!balancer)
+		abort();
+	snprintf(balancer->id, sizeof(balancer->id), "%s", id);
+	snprintf(balancer->vpc_id, sizeof(balancer->vpc_id), "%s", subnet->vpc_id);
+	snprintf(balancer->subnet_id, sizeof(balancer->subnet_id), "%s", subnet->id);
+	balancer->address = address;
+	balancer->next = engine->balancers;
+	engine->balancers = balancer;
+}
+
+static bool holds_address(const struct network_balancer *balancer, const char *id,
+			  const struct network_subnet *subnet, uint32_t address)
+{
+	return strcmp(balancer->id, id) == 0 && balancer->address == address && subnet &&
+	       strcmp(balancer->subnet_id, subnet->id) == 0;
+}
+
+// After a restart the lease is taken up again.
+static int ensure_address(struct engine *engine, const char *id, struct network_subnet *subnet,
+			  uint32_t address, struct error *err)
+{
+	struct network_balancer *balancer = engine->balancers;
+
+	while (balancer && !holds_address(balancer, id, subnet, address))
+		balancer = balancer->next;
+	if (!balancer) {
+		if (ipam_adopt(subnet->ipam, address, err) < 0)
+			return -err->code;
+		hold_address(engine, id, subnet, address);
+	}
+	return netif_address_ensure(engine->netif, subnet->vpc_id, address, err);
+}
+
+static int give_back(struct engine *engine, const struct network_balancer *balancer,
+		     struct error *err)
+{
+	int64_t until_ms = clock_wall_ms() + engine->config->cooldown_seconds * 1000LL;
+	struct network_subnet *subnet = network_subnet_find(engine, balancer->subnet_id);
+	struct network_vpc *vpc = network_vpc_find(engine, balancer->vpc_id);
+
+	if (vpc && sg_balancer_remove(vpc->sg, network_batch(vpc), balancer->id, err) < 0)
+		return -err->code;
+	if (netif_address_remove(engine->netif, balancer->vpc_id, balancer->address, err) < 0)
+		return -err->code;
+	if (subnet)
+		ipam_release(subnet->ipam, balancer->address, until_ms);
+	return 0;
+}
+
+// Every address the balancer has but this one (of no subnet: every one).
+static int give_back_others(struct engine *engine, const char *id,
+			    const struct network_subnet *subnet, uint32_t address,
+			    struct error *err)
+{
+	struct network_balancer **place = &engine->balancers;
+
+	while (*place) {
+		struct network_balancer *balancer = *place;
+
+		if (strcmp(balancer->id, id) != 0 || holds_address(balancer, id, subnet, address)) {
+			place = &balancer->next;
+			continue;
+		}
+		if (give_back(engine, balancer, err) < 0)
+			return -err->code;
+		*place = balancer->next;
+		free(balancer);
+	}
+	return 0;
+}
+
+bool is_balancer_of(const struct engine *engine, const char *vpc_id, const char *address)
+{
+	const struct network_balancer *balancer = engine->balancers;
+	char text[IPV4_TEXT_SIZE];
+
+	while (balancer && (strcmp(balancer->vpc_id, vpc_id) != 0 ||
+			    strcmp(ipv4_format(balancer->address, text), address) != 0))
+		balancer = balancer->next;
+	return balancer != NULL;
+}
+
+void balancers_free(struct engine *engine)
+{
+	while (engine->balancers) {
+		struct network_balancer *balancer = engine->balancers;
+
+		engine->balancers = balancer->next;
+		free(balancer);
+	}
+}
+
 // --- Load balancers ---
 
-static void balancer_meta_name(const char *id, char name[96])
-{
-	snprintf(name, 96, "balancer-address/%s", id);
-}
-
-static uint32_t balancer_address(struct engine *engine, const char *id)
-{
-	scoped(arena_release) struct arena arena = {0};
-	struct error ignored = {0};
-	const char *text;
-	char name[96];
-	uint32_t address;
-
-	balancer_meta_name(id, name);
-	if (store_meta_get(engine->store, name, &arena, &text, &ignored) < 0 ||
-	    ipv4_parse(text, &address, &ignored) < 0)
-		return 0;
-	return address;
-}
-
-// A balancer that is gone: where it was is what the VPCs' tables and subnets say.
+// Its address is taken back here, or (an agent died before it could) at the start.
 static int balancer_delete(struct engine *engine, const char *id, struct error *err)
 {
-	uint32_t address = balancer_address(engine, id);
-	char name[96];
-
-	balancer_meta_name(id, name);
 	lb_balancer_remove(engine->lb, id);
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
 		if (sg_balancer_remove(vpc->sg, network_batch(vpc), id, err) < 0)
 			return -err->code;
-	for (struct network_subnet *subnet = engine->subnets; subnet && address;
-	     subnet = subnet->next) {
-		int64_t until_ms = clock_wall_ms() + engine->config->cooldown_seconds * 1000LL;
-
-		if (!ipv4_cidr_contains(&subnet->block, address) ||
-		    !ipam_release(subnet->ipam, address, until_ms))
-			continue;
-		if (netif_address_remove(engine->netif, subnet->vpc_id, address, err) < 0)
-			return -err->code;
-	}
-	engine->recorded = true;
-	return store_meta_set(engine->store, name, "", err);
+	return give_back_others(engine, id, NULL, 0, err);
 }
 
 static void balancer_of(const struct model_object *object, const char *vpc_id, uint32_t address,
@@ -82,7 +147,7 @@ int balancer_apply(struct engine *engine, const char *id, struct error *err)
 
 	if (!object)
 		return balancer_delete(engine, id, err);
-	membership.address = balancer_address(engine, id);
+	membership.address = object_status(engine, MODEL_LOAD_BALANCER, id)->private_ipv4_address;
 	membership.groups = object->load_balancer->security_groups;
 	membership.group_count = object->load_balancer->security_group_count;
 	subnet = network_subnet_find(engine, object->load_balancer->subnet_id);
@@ -90,39 +155,44 @@ int balancer_apply(struct engine *engine, const char *id, struct error *err)
 	if (!vpc || membership.address == 0)
 		return error_set(err, ENOENT, "subnet %s is not there",
 				 object->load_balancer->subnet_id);
-	if (!ipam_is_leased(subnet->ipam, membership.address) &&
-	    ipam_adopt(subnet->ipam, membership.address, err) < 0)
+	// Others are of one of this id that was deleted in the same turn.
+	if (give_back_others(engine, id, subnet, membership.address, err) < 0 ||
+	    ensure_address(engine, id, subnet, membership.address, err) < 0)
 		return -err->code;
 	balancer_of(object, vpc->id, membership.address, &balancer);
-	if (netif_address_ensure(engine->netif, vpc->id, membership.address, err) < 0 ||
-	    sg_balancer_set(vpc->sg, network_batch(vpc), &membership, err) < 0)
+	if (sg_balancer_set(vpc->sg, network_batch(vpc), &membership, err) < 0)
 		return -err->code;
 	return lb_balancer_ensure(engine->lb, &balancer, err);
 }
 
-// Chooses the address of a new balancer, in the turn that stores it.
+// Chooses the address of a new balancer, in the turn that stores it; one that is stored keeps its
+// own.
 static int balancer_choose(struct engine *engine, const struct model_object *object, bool dry_run,
 			   struct arena *arena, const char **ret_status, struct error *err)
 {
 	struct network_subnet *subnet =
 		network_subnet_find(engine, object->load_balancer->subnet_id);
-	uint32_t address = balancer_address(engine, object->id);
-	char name[96], text[IPV4_TEXT_SIZE];
+	scoped(buffer_release) struct buffer text = {0};
+	struct object_status status = {0};
+	struct store_object stored;
+	int result = store_object_get(engine->store, model_kind_name(MODEL_LOAD_BALANCER),
+				      object->id, arena, &stored, err);
 
+	if (result != -ENOENT)
+		return result;
 	if (!subnet)
 		return error_set(err, EAGAIN, "subnet %s is not ready yet, try again",
 				 object->load_balancer->subnet_id);
-	if (address == 0 && ipam_lease(subnet->ipam, clock_wall_ms(), &address, err) < 0)
+	if (ipam_lease(subnet->ipam, clock_wall_ms(), &status.private_ipv4_address, err) < 0)
 		return -err->code;
-	ipv4_format(address, text);
-	*ret_status = arena_printf(arena, "{\"privateIpv4Address\":\"%s\"}", text);
-	if (dry_run) {
-		if (balancer_address(engine, object->id) == 0)
-			ipam_release(subnet->ipam, address, 0);
-		return 0;
-	}
-	balancer_meta_name(object->id, name);
-	return store_meta_set(engine->store, name, text, err);
+	error_clear(err);
+	object_status_render(&status, &text);
+	*ret_status = arena_strdup(arena, buffer_text(&text));
+	if (dry_run)
+		ipam_release(subnet->ipam, status.private_ipv4_address, 0);
+	else
+		hold_address(engine, object->id, subnet, status.private_ipv4_address);
+	return 0;
 }
 
 // --- Target groups ---

@@ -97,8 +97,8 @@ static void on_cgroup(evutil_socket_t fd, short what, void *context)
 
 	(void)what;
 	cgroup_watch_drain(fd);
-	TAILQ_FOREACH(task, &engine->dying_tasks, dying_link)
-	task_ready(task);
+	for (task = TAILQ_FIRST(&engine->dying_tasks); task; task = TAILQ_NEXT(task, dying_link))
+		task_ready(task);
 }
 
 static void on_sweep(evutil_socket_t fd, short what, void *context)
@@ -109,7 +109,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *context)
 	(void)fd;
 	(void)what;
 	tasks_sweep(engine);
-	network_retry(engine);
+	effects_retry(engine);
 	if (store_lease_expire(engine->store, clock_wall_ms(), &err) < 0)
 		log_error(NULL, "sweep: %s", err.message);
 }
@@ -204,9 +204,9 @@ bool engine_turn(struct engine *engine)
 
 	retire_forgotten(engine);
 	do {
-		network_apply_changes(engine);
+		effects_apply(engine);
 		advance_ready(engine);
-		network_commit(engine);
+		effects_commit(engine);
 		flush_lb(engine);
 		if (!TAILQ_EMPTY(&engine->ready_tasks))
 			continue;
@@ -339,6 +339,8 @@ void engine_close(struct engine *engine)
 	janitors_close(&engine->janitors);
 	while (engine->tasks)
 		task_free(engine->tasks);
+	effects_free(engine);
+	balancers_free(engine);
 	network_free(engine);
 	objects_free(engine);
 	free_event(&engine->cgroup_event);
@@ -403,7 +405,7 @@ static int sweep_cells(struct engine *engine, struct error *err)
 
 int engine_start(struct engine *engine, struct error *err)
 {
-	if (network_start(engine, err) < 0 ||
+	if (effects_start(engine, err) < 0 ||
 	    store_lease_each(engine->store, take_lease, engine, err) < 0 ||
 	    sweep_cells(engine, err) < 0)
 		return -err->code;

@@ -3,7 +3,8 @@
 //
 //   engine.c    opens the modules, the turn, timers
 //   objects.c   the parsed network objects of the store
-//   network.c   their effects: VPCs, subnets, groups; balancers.c: balancers, target groups
+//   effects.c   when they take effect, what became of it, what is tried again
+//   network.c   the effects of VPCs, subnets, groups; balancers.c: of balancers, target groups
 //   record.c    a task's life as data: created, changed, recorded, finished, forgotten
 //   admit.c     choosing identities, the ledger of promised capacity
 //   steps.c     the table of steps; images.c, plumbing.c and launch.c hold the steps themselves
@@ -32,6 +33,7 @@ struct object {
 	struct object *next;
 	struct arena arena;
 	struct model_object model;
+	struct object_status status; // as stored
 };
 
 struct network_vpc {
@@ -40,6 +42,8 @@ struct network_vpc {
 	char id[NETIF_ID_SIZE];
 	struct sg_vpc *sg;
 	struct nft_batch *batch; // of this round; NULL: nothing to send
+	struct error refused;    // the whole of it was
+	struct task *sent;       // whose policy is in it
 	struct reaper reaper;    // deletes retired ENIs
 };
 
@@ -49,6 +53,14 @@ struct network_subnet {
 	char vpc_id[NETIF_ID_SIZE];
 	struct ipv4_cidr block;
 	struct ipam *ipam;
+};
+
+// An address that a load balancer has, or had until its deletion takes effect.
+struct network_balancer {
+	struct network_balancer *next;
+	char id[NETIF_ID_SIZE];
+	char vpc_id[NETIF_ID_SIZE], subnet_id[NETIF_ID_SIZE];
+	uint32_t address;
 };
 
 struct changed_object {
@@ -101,6 +113,7 @@ struct task {
 	unsigned image_of[TASK_CONTAINERS_MAX]; // container -> image
 	int link_fd, listener_fd;               // until the shim has them
 	enum policy_state policy;
+	struct task *next_sent; // of those whose policy is in the batch of their VPC
 	struct error policy_error;
 	bool janitor_running;
 	struct error janitor_error;
@@ -142,8 +155,10 @@ struct engine {
 	struct object *objects[MODEL_KIND_COUNT];
 	struct network_vpc *vpcs;
 	struct network_subnet *subnets;
-	struct changed_object *changed;
-	struct changed_object *failed; // whose effect has to be tried again
+	struct network_balancer *balancers;
+	struct changed_object *changed; // to be applied
+	struct changed_object *applied; // to be settled once the batches of this round are sent
+	struct changed_object *failed;  // to be tried again
 
 	struct task *tasks;
 	size_t task_count;
@@ -162,13 +177,24 @@ void task_arm_timer(struct task *task);
 // objects.c
 int objects_load(struct engine *engine, struct error *err);
 int object_refresh(struct engine *engine, enum model_kind kind, const char *id, struct error *err);
+const struct object_status *object_status(struct engine *engine, enum model_kind kind,
+					  const char *id); // NULL: there is no such object
+// Stores (this turn) why the object is not effective, "" when it is; the same again is no change.
+void object_set_error(struct engine *engine, enum model_kind kind, const char *id,
+		      const char *message);
 void objects_free(struct engine *engine);
 
+// effects.c
+int effects_start(struct engine *engine, struct error *err);
+void effects_apply(struct engine *engine);  // what changed
+void effects_commit(struct engine *engine); // sends the batches of this round
+void effects_retry(struct engine *engine);  // what failed
+void effects_free(struct engine *engine);
+
 // network.c
-int network_start(struct engine *engine, struct error *err);
-void network_apply_changes(struct engine *engine);
-void network_retry(struct engine *engine);
-void network_commit(struct engine *engine); // sends the batches of this round
+int vpc_apply(struct engine *engine, const char *id, struct error *err);
+int subnet_apply(struct engine *engine, const char *id, struct error *err);
+int group_apply(struct engine *engine, const char *id, struct error *err);
 void network_free(struct engine *engine);
 struct network_vpc *network_vpc_find(struct engine *engine, const char *id);
 struct network_subnet *network_subnet_find(struct engine *engine, const char *id);
@@ -178,6 +204,8 @@ void network_reap(struct network_vpc *vpc); // deletes the retired ENIs in a jan
 // balancers.c
 int balancer_apply(struct engine *engine, const char *id, struct error *err);
 int target_group_apply(struct engine *engine, const char *id, struct error *err);
+bool is_balancer_of(const struct engine *engine, const char *vpc_id, const char *address);
+void balancers_free(struct engine *engine);
 
 // record.c
 struct task *task_find(struct engine *engine, const char *id);

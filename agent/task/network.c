@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The effects of network objects. Level-triggered: each function looks at what the object is
-// now (engine_object) and makes the kernel so; an object that is gone is taken back. Tasks'
-// own memberships and targets are steps (plumbing.c, launch.c) and share the batches.
+// The effects of VPCs, subnets and security groups. Level-triggered: each function looks at what
+// the object is now (engine_object) and makes the kernel so; an object that is gone is taken back.
+// Called, and called again after a failure, by effects.c.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/base/log.h"
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
@@ -27,12 +26,6 @@ struct network_subnet *network_subnet_find(struct engine *engine, const char *id
 	while (subnet && strcmp(subnet->id, id) != 0)
 		subnet = subnet->next;
 	return subnet;
-}
-
-static void report(struct engine *engine, const char *what, const char *id, const struct error *err)
-{
-	log_error(NULL, "%s %s: %s", what, id, err->message);
-	metrics_add(engine->metrics, METRIC_RECONCILE_ERRORS, 1, (const char *[]){what});
 }
 
 // --- VPCs ---
@@ -84,17 +77,21 @@ static int attachments_apply(struct engine *engine, const char *vpc_id, const st
 			     struct error *err)
 {
 	struct netif_route routes[ATTACHMENT_ROUTES_MAX];
+	int result = 0;
 
 	if (attachments_give_back(engine, vpc_id, spec, err) < 0)
 		return -err->code;
 	for (uint32_t i = 0; i < spec->attachment_count; i++) {
 		struct netif_attachment attachment;
+		struct error one = {0};
 
 		attachment_of(vpc_id, &spec->attachments[i], routes, &attachment);
-		if (netif_attachment_ensure(engine->netif, &attachment, err) < 0)
-			return error_wrap(err, "attachment %s", attachment.interface);
+		if (netif_attachment_ensure(engine->netif, &attachment, &one) >= 0 || result < 0)
+			continue; // one that is missing keeps nobody from the others
+		*err = one;
+		result = error_wrap(err, "attachment %s", attachment.interface);
 	}
-	return 0;
+	return result;
 }
 
 // In a janitor: "<install> <vpc>".
@@ -168,7 +165,7 @@ static int vpc_delete(struct engine *engine, const char *id, struct error *err)
 	return netif_vpc_delete(engine->netif, id, err);
 }
 
-static int vpc_apply(struct engine *engine, const char *id, struct error *err)
+int vpc_apply(struct engine *engine, const char *id, struct error *err)
 {
 	const struct model_object *object = engine_object(engine, MODEL_VPC, id);
 
@@ -201,27 +198,46 @@ static int subnet_delete(struct engine *engine, const char *id, struct error *er
 	return 0;
 }
 
-static int subnet_apply(struct engine *engine, const char *id, struct error *err)
+static int subnet_new(struct engine *engine, const char *id, const struct subnet_spec *spec,
+		      struct network_subnet **ret_subnet, struct error *err)
+{
+	struct network_subnet *subnet = calloc(1, sizeof(*subnet));
+
+	if (!subnet)
+		return error_set(err, ENOMEM, "out of memory");
+	snprintf(subnet->id, sizeof(subnet->id), "%s", id);
+	snprintf(subnet->vpc_id, sizeof(subnet->vpc_id), "%s", spec->vpc_id);
+	subnet->block = spec->cidr_block;
+	if (ipam_new(id, subnet->block, &subnet->ipam, err) < 0) {
+		free(subnet);
+		return -err->code;
+	}
+	subnet->next = engine->subnets;
+	engine->subnets = subnet;
+	*ret_subnet = subnet;
+	return 0;
+}
+
+static bool is_subnet(const struct network_subnet *subnet, const struct subnet_spec *spec)
+{
+	return strcmp(subnet->vpc_id, spec->vpc_id) == 0 &&
+	       memcmp(&subnet->block, &spec->cidr_block, sizeof(subnet->block)) == 0;
+}
+
+int subnet_apply(struct engine *engine, const char *id, struct error *err)
 {
 	const struct model_object *object = engine_object(engine, MODEL_SUBNET, id);
 	struct network_subnet *subnet = network_subnet_find(engine, id);
 
 	if (!object)
 		return subnet_delete(engine, id, err);
-	if (!subnet) {
-		subnet = calloc(1, sizeof(*subnet));
-		if (!subnet)
-			return error_set(err, ENOMEM, "out of memory");
-		snprintf(subnet->id, sizeof(subnet->id), "%s", id);
-		snprintf(subnet->vpc_id, sizeof(subnet->vpc_id), "%s", object->subnet->vpc_id);
-		subnet->block = object->subnet->cidr_block;
-		if (ipam_new(id, subnet->block, &subnet->ipam, err) < 0) {
-			free(subnet);
+	if (subnet && !is_subnet(subnet, object->subnet)) { // deleted and made anew in one turn
+		if (subnet_delete(engine, id, err) < 0)
 			return -err->code;
-		}
-		subnet->next = engine->subnets;
-		engine->subnets = subnet;
+		subnet = NULL;
 	}
+	if (!subnet && subnet_new(engine, id, object->subnet, &subnet, err) < 0)
+		return -err->code;
 	return netif_subnet_ensure(engine->netif, subnet->vpc_id, &subnet->block, err);
 }
 
@@ -273,7 +289,7 @@ static int group_delete(struct engine *engine, const char *id, struct error *err
 	return 0;
 }
 
-static int group_apply(struct engine *engine, const char *id, struct error *err)
+int group_apply(struct engine *engine, const char *id, struct error *err)
 {
 	const struct model_object *object = engine_object(engine, MODEL_SECURITY_GROUP, id);
 	scoped(arena_release) struct arena arena = {0};
@@ -292,184 +308,13 @@ static int group_apply(struct engine *engine, const char *id, struct error *err)
 	return sg_group_set(vpc->sg, network_batch(vpc), &group, err);
 }
 
-static int file_system_apply(struct engine *engine, const char *id, struct error *err)
-{
-	(void)engine;
-	(void)id;
-	(void)err;
-	return 0; // nothing on the host: guests mount it themselves
-}
-
-// --- All kinds ---
-
-// In the order of their dependencies.
-static const struct effect {
-	enum model_kind kind;
-	int (*apply)(struct engine *engine, const char *id, struct error *err);
-} effects[] = {
-	{MODEL_VPC, vpc_apply},
-	{MODEL_SUBNET, subnet_apply},
-	{MODEL_SECURITY_GROUP, group_apply},
-	{MODEL_TARGET_GROUP, target_group_apply},
-	{MODEL_LOAD_BALANCER, balancer_apply},
-	{MODEL_FILE_SYSTEM, file_system_apply},
-};
-
-static void changed_add(struct changed_object **list, enum model_kind kind, const char *id)
-{
-	struct changed_object *changed = calloc(1, sizeof(*changed));
-
-	if (!changed)
-		abort();
-	changed->kind = kind;
-	snprintf(changed->id, sizeof(changed->id), "%s", id);
-	while (*list) // in the order of the requests
-		list = &(*list)->next;
-	*list = changed;
-}
-
-// What fails (an interface that is not there yet, say) is tried again from time to time.
-static void apply_object(struct engine *engine, enum model_kind kind, const char *id)
-{
-	struct error err = {0};
-
-	for (size_t i = 0; i < ARRAY_LENGTH(effects); i++) {
-		if (effects[i].kind != kind || effects[i].apply(engine, id, &err) >= 0)
-			continue;
-		report(engine, model_kind_name(kind), id, &err);
-		changed_add(&engine->failed, kind, id);
-	}
-}
-
-void network_retry(struct engine *engine)
-{
-	struct changed_object **end = &engine->changed;
-
-	while (*end)
-		end = &(*end)->next;
-	*end = engine->failed;
-	engine->failed = NULL;
-}
-
-// --- What was deleted while no agent looked ---
-
-static void sweep_policy(struct network_vpc *vpc)
-{
-	scoped_free struct sg_object *objects = NULL;
-	size_t count;
-
-	sg_vpc_inventory(vpc->sg, &objects, &count);
-	for (size_t i = 0; i < count; i++) {
-		enum model_kind kind = objects[i].kind == SG_OBJECT_GROUP ? MODEL_SECURITY_GROUP
-									  : MODEL_LOAD_BALANCER;
-
-		if (objects[i].kind != SG_OBJECT_GROUP && objects[i].kind != SG_OBJECT_BALANCER)
-			continue;
-		if (!engine_object(vpc->engine, kind, objects[i].owner))
-			changed_add(&vpc->engine->changed, kind, objects[i].owner);
-	}
-}
-
-// The commit of a deletion was the last act of the agent before: its effect is ours.
-static int network_sweep(struct engine *engine, struct error *err)
-{
-	scoped_free struct netif_object *found = NULL;
-	size_t count;
-
-	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
-		sweep_policy(vpc);
-	if (netif_inventory(engine->netif, &found, &count, err) < 0)
-		return -err->code;
-	for (size_t i = 0; i < count; i++)
-		if (found[i].kind == NETIF_OBJECT_VPC &&
-		    !engine_object(engine, MODEL_VPC, found[i].owner))
-			changed_add(&engine->changed, MODEL_VPC, found[i].owner);
-	return 0;
-}
-
-int network_start(struct engine *engine, struct error *err)
-{
-	int socket_fd;
-
-	if (netif_netfilter_socket(engine->netif, NULL, &socket_fd, err) < 0 ||
-	    sg_host_ensure(engine->config->install, socket_fd, err) < 0)
-		return -err->code;
-	for (size_t i = 0; i < ARRAY_LENGTH(effects); i++)
-		for (struct object *o = engine->objects[effects[i].kind]; o; o = o->next)
-			apply_object(engine, effects[i].kind, o->model.id);
-	return network_sweep(engine, err);
-}
-
-void engine_object_changed(struct engine *engine, enum model_kind kind, const char *id)
-{
-	changed_add(&engine->changed, kind, id);
-}
-
-void network_apply_changes(struct engine *engine)
-{
-	while (engine->changed) {
-		struct changed_object *changed = engine->changed;
-		struct error err = {0};
-
-		engine->changed = changed->next;
-		if (object_refresh(engine, changed->kind, changed->id, &err) < 0)
-			report(engine, model_kind_name(changed->kind), changed->id, &err);
-		else
-			apply_object(engine, changed->kind, changed->id);
-		free(changed);
-	}
-}
-
-// --- Batches ---
+// --- Batches, reapers, the end ---
 
 struct nft_batch *network_batch(struct network_vpc *vpc)
 {
 	if (!vpc->batch)
 		vpc->batch = nft_batch_new();
 	return vpc->batch;
-}
-
-static void settle_tasks(struct network_vpc *vpc, int result, const struct error *err)
-{
-	for (struct task *task = vpc->engine->tasks; task; task = task->next) {
-		char owner[NETIF_ID_SIZE + 8];
-		const struct error *refused;
-
-		if (task->policy != POLICY_SENT ||
-		    strcmp(task->status.network.vpc_id, vpc->id) != 0)
-			continue;
-		snprintf(owner, sizeof(owner), "eni %s", task->status.network.eni_id);
-		refused = result < 0 ? err : nft_batch_failure(vpc->batch, owner);
-		task->policy_error = refused ? *refused : (struct error){0};
-		task->policy = POLICY_DONE;
-		task_ready(task);
-	}
-}
-
-static void vpc_commit(struct network_vpc *vpc)
-{
-	struct engine *engine = vpc->engine;
-	struct error err = {0};
-	int socket_fd;
-	int result = netif_netfilter_socket(engine->netif, vpc->id, &socket_fd, &err);
-
-	if (result == 0)
-		result = sg_vpc_commit(vpc->sg, vpc->batch, socket_fd, &err);
-	if (result < 0)
-		report(engine, "policy of vpc", vpc->id, &err);
-	else if (nft_batch_failure_count(vpc->batch) > 0)
-		log_warning(NULL, "vpc %s: %zu owners' rules were refused", vpc->id,
-			    nft_batch_failure_count(vpc->batch));
-	settle_tasks(vpc, result, &err);
-	nft_batch_free(vpc->batch);
-	vpc->batch = NULL;
-}
-
-void network_commit(struct engine *engine)
-{
-	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
-		if (vpc->batch)
-			vpc_commit(vpc);
 }
 
 void network_reap(struct network_vpc *vpc)
@@ -487,12 +332,5 @@ void network_free(struct engine *engine)
 		engine->subnets = subnet->next;
 		ipam_free(subnet->ipam);
 		free(subnet);
-	}
-	network_retry(engine);
-	while (engine->changed) {
-		struct changed_object *changed = engine->changed;
-
-		engine->changed = changed->next;
-		free(changed);
 	}
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/log.h"
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
@@ -31,6 +32,14 @@ const struct model_object *engine_object(struct engine *engine, enum model_kind 
 	return object ? &object->model : NULL;
 }
 
+const struct object_status *object_status(struct engine *engine, enum model_kind kind,
+					  const char *id)
+{
+	struct object *object = *object_place(engine, kind, id);
+
+	return object ? &object->status : NULL;
+}
+
 static int object_parse(enum model_kind kind, const struct store_object *stored,
 			struct object **ret_object, struct error *err)
 {
@@ -50,6 +59,11 @@ static int object_parse(enum model_kind kind, const struct store_object *stored,
 				   faults.count ? faults.faults[0].message : "too large");
 		object_free(object);
 		return result;
+	}
+	result = object_status_parse(stored->status, &object->arena, &object->status, err);
+	if (result < 0) {
+		object_free(object);
+		return error_wrap(err, "%s %s in the store: status", stored->kind, stored->id);
 	}
 	*ret_object = object;
 	return 0;
@@ -86,6 +100,40 @@ int object_refresh(struct engine *engine, enum model_kind kind, const char *id, 
 	if (result == 0)
 		object_replace(engine, kind, id, object);
 	return result;
+}
+
+static int put_error(struct engine *engine, struct object *object, const char *message,
+		     struct error *err)
+{
+	scoped(buffer_release) struct buffer text = {0};
+	struct object_status status = object->status;
+	struct store_change change = {.kind = model_kind_name(object->model.kind),
+				      .id = object->model.id};
+
+	status.error = message;
+	object_status_render(&status, &text);
+	change.status = buffer_text(&text);
+	if (store_object_put(engine->store, &change, NULL, err) < 0)
+		return -err->code;
+	engine->recorded = true;
+	return object_refresh(engine, object->model.kind, object->model.id, err);
+}
+
+void object_set_error(struct engine *engine, enum model_kind kind, const char *id,
+		      const char *message)
+{
+	struct object *object = *object_place(engine, kind, id);
+	const char *before = object && object->status.error ? object->status.error : "";
+	struct error err = {0};
+
+	if (strcmp(before, message) == 0)
+		return;
+	if (*message)
+		log_error(NULL, "%s %s: %s", model_kind_name(kind), id, message);
+	else
+		log_info(NULL, "%s %s: effective again", model_kind_name(kind), id);
+	if (object && put_error(engine, object, message, &err) < 0)
+		log_error(NULL, "%s %s: %s", model_kind_name(kind), id, err.message);
 }
 
 struct load {

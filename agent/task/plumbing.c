@@ -301,6 +301,14 @@ static int take_policy_result(struct task *task, struct error *err)
 	return -err->code;
 }
 
+static int policy_sent(struct task *task, struct network_vpc *vpc)
+{
+	task->policy = POLICY_SENT;
+	task->next_sent = vpc->sent;
+	vpc->sent = task;
+	return WALK_WAIT;
+}
+
 int policy_apply(void *object, struct error *err)
 {
 	struct task *task = object;
@@ -322,8 +330,7 @@ int policy_apply(void *object, struct error *err)
 		return 0;
 	if (sg_member_set(vpc->sg, network_batch(vpc), &member, err) < 0)
 		return error_wrap(err, "ResourceInitializationError: policy");
-	task->policy = POLICY_SENT;
-	return WALK_WAIT;
+	return policy_sent(task, vpc);
 }
 
 int policy_undo(void *object, struct error *err)
@@ -339,8 +346,7 @@ int policy_undo(void *object, struct error *err)
 		return take_policy_result(task, err);
 	if (sg_member_remove(vpc->sg, network_batch(vpc), task->status.network.eni_id, err) < 0)
 		return -err->code;
-	task->policy = POLICY_SENT;
-	return WALK_WAIT;
+	return policy_sent(task, vpc);
 }
 
 int link_apply(void *object, struct error *err)

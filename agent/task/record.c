@@ -155,7 +155,7 @@ void tasks_record(struct engine *engine)
 		struct error err = {0};
 
 		metadata_write(task);
-		if (put_status(task, NULL, &err) < 0)
+		if (put_status(task, NULL, &err) < 0) // the commit fails for it
 			log_error(&context, "record: %s", err.message);
 		if (task->after_commit)
 			task_ready(task); // which is looked at when the commit is done

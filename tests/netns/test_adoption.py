@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import sqlite3
 
 from harness.client import container, is_stopped
 from harness.documents import IDLE, shell, task
@@ -101,6 +102,27 @@ def test_an_id_may_come_back_at_once(host, network):
     network.wait_log("t", "second")
     assert "first" not in host.ctl("logs", "t").stdout
     network.stop_task("t")
+
+
+def test_what_was_deleted_as_the_agent_died_is_taken_back(host, network):
+    network.apply(
+        {
+            "/v1/subnets/second": {"vpcId": "net", "cidrBlock": "10.0.2.0/24"},
+            "/v1/load-balancers/front": {"subnetId": "second", "securityGroups": ["web"], "listeners": []},
+            "/v1/load-balancers/stays": {"subnetId": "web", "securityGroups": ["web"], "listeners": []},
+        }
+    )
+    host.kill()
+    with sqlite3.connect(host.state / "penstock.db") as store:  # as if the effects had not come
+        store.execute("DELETE FROM objects WHERE id IN ('second', 'front')")
+        store.execute("DELETE FROM refs WHERE id IN ('second', 'front')")
+    store.close()
+    host.start()
+    inside = ("ip", "-n", f"penstock-{host.install}-net")
+    assert "10.0.2" not in host.run(*inside, "route").stdout + host.run(*inside, "address").stdout
+    assert "10.0.1.4" in host.run(*inside, "address").stdout
+    rules = host.run("nsenter", f"--net=/run/netns/penstock-{host.install}-net", "nft", "list", "ruleset").stdout
+    assert "10.0.2" not in rules and "10.0.1.4" in rules
 
 
 def test_shutdown_stops_tasks_when_asked(host, network):

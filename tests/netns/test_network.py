@@ -184,6 +184,34 @@ def test_an_attachment_goes_back(outside):
     assert "att-outside" in outside.run("ip", "-br", "link").stdout
 
 
+def front(subnet, *groups):
+    return {"subnetId": subnet, "securityGroups": list(groups), "listeners": []}
+
+
+def addresses_of(host, vpc):
+    """What stands on lo in a VPC."""
+    return host.run("ip", "-n", f"penstock-{host.install}-{vpc}", "-br", "-4", "address", "show", "lo").stdout.split()
+
+
+def test_a_balancer_gives_back_its_own_address_only(host, network):
+    network.apply(
+        {
+            "/v1/vpcs/other": {"cidrBlock": "10.0.0.0/16"},
+            "/v1/subnets/other": {"vpcId": "other", "cidrBlock": "10.0.1.0/24"},
+            "/v1/security-groups/other": group(vpc="other"),
+            "/v1/load-balancers/theirs": front("other", "other"),
+            "/v1/load-balancers/ours": front("web", "web"),
+        }
+    )
+    assert "10.0.1.4/32" in addresses_of(host, "net") and "10.0.1.4/32" in addresses_of(host, "other")
+    network.delete("/v1/load-balancers/ours").expect(204)
+    eventually(lambda: "10.0.1.4/32" not in addresses_of(host, "net"))
+    assert "10.0.1.4/32" in addresses_of(host, "other")
+    network.put("/v1/load-balancers/more", front("other", "other")).expect(201)
+    assert network.get("/v1/load-balancers/more")["status"]["privateIpv4Address"] == "10.0.1.5"
+    assert network.get("/v1/load-balancers/theirs")["status"]["privateIpv4Address"] == "10.0.1.4"
+
+
 def test_an_exhausted_subnet_says_so(network):
     network.apply({"/v1/subnets/tiny": {"vpcId": "net", "cidrBlock": "10.0.9.0/28"}})
     for number in range(11):
@@ -208,15 +236,51 @@ def test_the_first_subnet_with_room_wins(network):
         network.delete(f"/v1/load-balancers/lb{number}").expect(200, 204)
 
 
+def is_on_host(host, interface):
+    return host.run("ip", "link", "show", interface, check=False).returncode == 0
+
+
+def is_effective(client, target):
+    return "status" not in client.get(target)
+
+
 def test_an_attachment_may_come_later(host, network):
-    late = [{"interface": "att-late", "address": "192.168.90.1/24"}]
-    vpc = network.get("/v1/vpcs/net")["spec"]
-    network.put("/v1/vpcs/net", {**vpc, "attachments": late}).expect(200)
-    host.run("ip", "link", "add", "att-late", "type", "veth", "peer", "name", "att-peer")
-    eventually(lambda: host.run("ip", "link", "show", "att-late", check=False).returncode != 0)
-    network.put("/v1/vpcs/net", vpc).expect(200)
-    eventually(lambda: host.run("ip", "link", "show", "att-late", check=False).returncode == 0)
-    host.run("ip", "link", "delete", "att-late")
+    vpc = network.get("/v1/vpcs/net")
+    since = vpc["revision"]
+    late = [{"interface": name, "address": f"192.168.{number}.1/24"} for name, number in (("late", 90), ("there", 91))]
+    host.run("ip", "link", "add", "there", "type", "veth", "peer", "name", "peer")
+    network.put("/v1/vpcs/net", {**vpc["spec"], "attachments": late}).expect(200)
+    events = network.follow(since, kind="vpc", id="net")
+    assert "status" not in next(events)["object"], "the change itself is told first"
+    failed = next(events)["object"]
+    assert "attachment late" in failed["status"]["error"]
+    assert network.get("/v1/vpcs/net") == failed and failed in network.get("/v1/vpcs")["items"]
+    assert not is_on_host(host, "there"), "one that is missing keeps nobody from the others"
+    host.restart()
+    assert network.get("/v1/vpcs/net") == failed, "the same failure again is no change"
+
+    host.run("ip", "link", "add", "late", "type", "veth", "peer", "name", "peer2")
+    eventually(lambda: not is_on_host(host, "late"))
+    eventually(lambda: is_effective(network, "/v1/vpcs/net"))
+    assert network.get("/v1/vpcs/net")["revision"] > failed["revision"]
+    network.put("/v1/vpcs/net", vpc["spec"]).expect(200)
+    for name in ("late", "there"):
+        eventually(lambda: is_on_host(host, name))
+        host.run("ip", "link", "delete", name)
+
+
+def test_a_group_the_kernel_refuses_says_so(host, network):
+    nft = ("nsenter", f"--net=/run/netns/penstock-{host.install}-net", "nft")
+    in_the_way = ("set", "inet", "penstock", "group_bad_members")
+    host.run(*nft, "add", *in_the_way, "{ type inet_service; }")
+    network.put("/v1/security-groups/bad", group(tcp(80, "10.9.0.0/16"))).expect(201)
+    network.put("/v1/security-groups/good", group(tcp(80, "10.9.0.0/16"))).expect(201)
+    eventually(lambda: not is_effective(network, "/v1/security-groups/bad"))
+    assert "group_bad_members" in network.get("/v1/security-groups/bad")["status"]["error"]
+    assert is_effective(network, "/v1/security-groups/good")
+    host.run(*nft, "delete", *in_the_way)
+    eventually(lambda: is_effective(network, "/v1/security-groups/bad"))
+    assert "10.9.0.0" in host.run(*nft, "list", "set", "inet", "penstock", "group_bad_ingress_ports").stdout
 
 
 def test_nothing_reaches_the_host(outside):

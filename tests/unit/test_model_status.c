@@ -160,6 +160,28 @@ static void test_bad_status(void **state)
 			-EBADMSG);
 }
 
+static void test_object_status(void **state)
+{
+	static const char text[] =
+		"{\"privateIpv4Address\":\"10.0.1.4\",\"error\":\"no \\\"x\\\"\"}";
+	scoped(arena_release) struct arena arena = {0};
+	scoped(buffer_release) struct buffer out = {0}, nothing = {0};
+	struct object_status status;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(object_status_parse(text, &arena, &status, &err), 0);
+	assert_int_equal(status.private_ipv4_address, 0x0a000104);
+	assert_string_equal(status.error, "no \"x\"");
+	object_status_render(&status, &out);
+	assert_string_equal(buffer_text(&out), text);
+	assert_int_equal(object_status_parse(NULL, &arena, &status, &err), 0);
+	status.error = "";
+	object_status_render(&status, &nothing);
+	assert_string_equal(buffer_text(&nothing), "");
+	assert_int_equal(object_status_parse("{\"error\":1}", &arena, &status, &err), -EBADMSG);
+}
+
 static void test_names(void **state)
 {
 	enum task_state found;
@@ -335,11 +357,12 @@ static void test_event_document(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_status),        cmocka_unit_test(test_bad_status),
-		cmocka_unit_test(test_names),         cmocka_unit_test(test_docker_id),
-		cmocka_unit_test(test_image_config),  cmocka_unit_test(test_stop_request),
-		cmocka_unit_test(test_metadata),      cmocka_unit_test(test_error_document),
-		cmocka_unit_test(test_list_document), cmocka_unit_test(test_event_document),
+		cmocka_unit_test(test_status),         cmocka_unit_test(test_bad_status),
+		cmocka_unit_test(test_names),          cmocka_unit_test(test_docker_id),
+		cmocka_unit_test(test_object_status),  cmocka_unit_test(test_image_config),
+		cmocka_unit_test(test_stop_request),   cmocka_unit_test(test_metadata),
+		cmocka_unit_test(test_error_document), cmocka_unit_test(test_list_document),
+		cmocka_unit_test(test_event_document),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

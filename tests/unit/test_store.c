@@ -102,12 +102,16 @@ static void test_object_life(void **state)
 	assert_int_equal(store_object_get(f->store, "vpcs", "a", &f->arena, &object, &err), 0);
 	assert_string_equal(object.spec, "{\"n\":2}");
 	assert_string_equal(object.status, "{\"s\":1}");
+	put(f->store, "a", NULL, "");
+	assert_int_equal(store_object_get(f->store, "vpcs", "a", &f->arena, &object, &err), 0);
+	assert_string_equal(object.spec, "{\"n\":2}");
+	assert_null(object.status);
 	assert_int_equal(store_object_delete(f->store, "vpcs", "a", &revision, &err), 0);
-	assert_int_equal(revision, 4);
+	assert_int_equal(revision, 5);
 	assert_int_equal(store_object_get(f->store, "vpcs", "a", &f->arena, &object, &err),
 			 -ENOENT);
 	assert_int_equal(store_object_delete(f->store, "vpcs", "a", NULL, &err), 0);
-	assert_int_equal(store_revision(f->store), 4);
+	assert_int_equal(store_revision(f->store), 5);
 }
 
 static void test_quotes_are_only_text(void **state)
