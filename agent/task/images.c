@@ -60,9 +60,12 @@ static int pin_images(struct task *task, struct error *err)
 	task->images = calloc(VMM_IMAGES_MAX, sizeof(*task->images));
 	if (!task->images)
 		return error_set(err, ENOMEM, "CannotPullContainerError: out of memory");
-	for (uint32_t i = 0; i < task->spec->container_count; i++)
-		if (pin_image(task, i, err) < 0)
+	for (uint32_t i = 0; i < task->spec->container_count; i++) {
+		if (pin_image(task, i, err) < 0) {
+			image_undo(task, err); // all or none: the next call begins anew
 			return -err->code;
+		}
+	}
 	return 0;
 }
 

@@ -5,10 +5,14 @@ start and of stop: everything is undone or adopted, and fsck finds nothing.
 PENSTOCK_FAULT=STEP:apply|undo:fail|kill makes penstockd fail that step, or end as by
 kill -9 right after it."""
 
+import shutil
+
 import pytest
 
+from harness import documents
 from harness.client import is_running, is_stopped
 from harness.documents import IDLE, shell, task
+from harness.host import IMAGES
 
 STEPS = ["image", "cell", "disk", "eni", "policy", "link", "volumes", "vmm", "guest", "targets"]
 
@@ -86,3 +90,22 @@ def test_a_failing_undo_is_reported_and_tried_again(host, network, step):
     host.start()
     network.wait_task("t", is_stopped)
     assert_works(host)
+
+
+def test_an_image_that_went_before_a_restart_fails_the_task(make_host, tmp_path):
+    """Tried again, for a passing fault of the agent's; never run with another one's image."""
+    for file in IMAGES.glob("busybox.*"):
+        shutil.copy(file, tmp_path)
+        shutil.copy(file, tmp_path / file.name.replace("busybox", "other"))
+    host = make_host(start=False, image_directory=tmp_path)
+    host.start(PENSTOCK_FAULT="disk:apply:kill")
+    host.client.apply(documents.network())
+    try:
+        host.client.put("/v1/tasks/t", task(shell("main", IDLE), {**shell("side", IDLE), "image": "other"}))
+    except OSError:
+        pass
+    assert host.wait_agent() == -9
+    (tmp_path / "other.squashfs").unlink()
+    host.start()
+    stopped = host.client.wait_task("t", is_stopped)["status"]
+    assert "CannotPullContainerError" in stopped["stoppedReason"]
