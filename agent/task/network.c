@@ -148,6 +148,7 @@ static void vpc_free(struct engine *engine, struct network_vpc *vpc)
 		place = &(*place)->next;
 	*place = vpc->next;
 	janitor_forget(&engine->janitors, &vpc->reaper);
+	metrics_forget(engine->metrics, "vpc", vpc->id);
 	nft_batch_free(vpc->batch);
 	sg_vpc_close(vpc->sg);
 	free(vpc);
@@ -192,6 +193,7 @@ static int subnet_delete(struct engine *engine, const char *id, struct error *er
 	result = netif_subnet_remove(engine->netif, subnet->vpc_id, &subnet->block, err);
 	if (result < 0 && result != -ENOENT)
 		return result;
+	metrics_forget(engine->metrics, "subnet", id);
 	*place = subnet->next;
 	ipam_free(subnet->ipam);
 	free(subnet);

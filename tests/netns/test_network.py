@@ -283,6 +283,14 @@ def test_a_group_the_kernel_refuses_says_so(host, network):
     assert "10.9.0.0" in host.run(*nft, "list", "set", "inet", "penstock", "group_bad_ingress_ports").stdout
 
 
+def test_a_deleted_network_is_measured_no_more(network):
+    names = ('subnet="web"', 'vpc="net"')
+    assert all(name in network.raw("GET", "/metrics").text for name in names)
+    for target in ("security-groups/web", "subnets/web", "vpcs/net"):
+        network.delete(f"/v1/{target}").expect(204)
+    eventually(lambda: not any(name in network.raw("GET", "/metrics").text for name in names))
+
+
 def test_nothing_reaches_the_host(outside):
     outside.run("ip", "address", "add", "10.200.0.1/32", "dev", "lo")
     outside.client.run_task("t", task())
