@@ -54,7 +54,7 @@ static void engine_arm_lb(struct engine *engine)
 
 static void take_lb_event(struct engine *engine, const struct lb_event *event)
 {
-	struct task *task = task_find(engine, event->target.task_id);
+	struct task *task;
 
 	switch (event->kind) {
 	case LB_EVENT_TARGET_STATE:
@@ -63,6 +63,7 @@ static void take_lb_event(struct engine *engine, const struct lb_event *event)
 			 lb_reason_name(event->reason));
 		break;
 	case LB_EVENT_TARGET_GONE:
+		task = task_find(engine, event->target.task_id);
 		if (task)
 			task_ready(task);
 		break;
@@ -184,6 +185,9 @@ static bool commit(struct engine *engine)
 	tasks_record(engine);
 	if (!engine->recorded)
 		return false;
+	if (engine->metered && metering_sync(engine->metering, &err) < 0)
+		log_error(NULL, "metering: %s", err.message);
+	engine->metered = false;
 	if (store_turn_commit(engine->store, false, &err) < 0) {
 		log_error(NULL, "store: %s; ending, tasks go on", err.message);
 		_exit(1);

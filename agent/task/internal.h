@@ -163,6 +163,7 @@ struct engine {
 	struct task *tasks;
 	size_t task_count;
 	struct task_queue ready_tasks, dirty_tasks, dying_tasks;
+	bool metered;  // a metering record has to be on the disk before the commit
 	bool recorded; // something was put into the store in this round
 	struct reaper disk_reaper, cell_reaper;
 	struct forgotten *forgotten; // tasks whose cells go once that is committed

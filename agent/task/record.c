@@ -270,9 +270,9 @@ static void meter(struct task *task)
 
 	if (record.started_wall_ms == 0)
 		return; // it ended before its images were looked at
-	if (metering_append(task->engine->metering, &record, &err) < 0 ||
-	    metering_sync(task->engine->metering, &err) < 0)
+	if (metering_append(task->engine->metering, &record, &err) < 0)
 		log_error(&context, "metering: %s", err.message);
+	task->engine->metered = true;
 }
 
 static void finish(struct task *task)
