@@ -4,6 +4,7 @@
 // ledger of promised capacity is derived from the records, never stored.
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -72,27 +73,28 @@ static int admit_capacity(struct engine *engine, const struct task_spec *spec, s
 	return ephemeral_capacity_admit(&disk, spec->ephemeral_storage_gib, err);
 }
 
-static bool uid_is_used(const struct engine *engine, uint32_t uid)
-{
-	for (const struct task *task = engine->tasks; task; task = task->next)
-		if (task->status.last_status != TASK_STOPPED && task->status.uid == uid)
-			return true;
-	return false;
-}
-
 // The next one after the last chosen, so that a uid is not used again at once.
 static int choose_uid(const struct engine *engine, uint32_t *ret_uid, struct error *err)
 {
 	static uint32_t last;
 	const struct config *config = engine->config;
+	scoped_free bool *used = calloc(config->uid_count, sizeof(*used));
 
+	if (!used)
+		return error_set(err, ENOMEM, "out of memory");
+	for (const struct task *task = engine->tasks; task; task = task->next) {
+		uint32_t index = task->status.uid - config->uid_first;
+
+		if (task->status.last_status != TASK_STOPPED && index < config->uid_count)
+			used[index] = true;
+	}
 	for (uint32_t i = 1; i <= config->uid_count; i++) {
-		uint32_t uid = config->uid_first + (last + i) % config->uid_count;
+		uint32_t index = (last + i) % config->uid_count;
 
-		if (uid_is_used(engine, uid))
+		if (used[index])
 			continue;
-		last = uid - config->uid_first;
-		*ret_uid = uid;
+		last = index;
+		*ret_uid = config->uid_first + index;
 		return 0;
 	}
 	return error_set(err, ENOSPC, "all %u uids of the range are in use", config->uid_count);

@@ -12,6 +12,7 @@
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
+enum { STATUSES_PER_TURN = 16 }; // a shim may be hostile: others have their turn too
 enum { ADOPT_DEADLINE_US = 10000000, ADOPT_RETRY_US = 200000 };
 
 struct cell task_cell(const struct task *task)
@@ -167,17 +168,20 @@ static void on_channel(evutil_socket_t fd, short what, void *context)
 	struct task *task = context;
 	struct cell_status said;
 	struct error err = {0};
-	int result;
+	int result = 1;
 
 	(void)what;
-	while ((result = cell_status_receive(fd, &said, &err)) == 1) {
+	for (int i = 0; i < STATUSES_PER_TURN; i++) {
+		result = cell_status_receive(fd, &said, &err);
+		if (result != 1)
+			break;
 		if (task->adopting && said.vmm == VMM_NOT_STARTED) {
 			start_cell_anew(task);
 			return;
 		}
 		take_status(task, &said);
 	}
-	if (result != -EAGAIN)
+	if (result != 1 && result != -EAGAIN)
 		shim_ended(task);
 }
 
