@@ -33,6 +33,7 @@ struct agent {
 	struct event_base *base;
 	struct event *signals[2];
 	struct event *idle; // for what can wait until nobody does
+	uint64_t changed_revision;
 	struct store *store;
 	struct metrics *metrics;
 	struct engine *engine;
@@ -109,10 +110,15 @@ static void on_idle(evutil_socket_t fd, short what, void *context)
 		log_error(NULL, "%s", err.message);
 }
 
+// Turns that change nothing (health checks, say) do not put it off.
 static void await_idle(struct agent *agent)
 {
-	if (store_checkpoint_is_due(agent->store))
-		evtimer_add(agent->idle, &(struct timeval){.tv_usec = IDLE_US});
+	uint64_t revision = store_revision(agent->store);
+
+	if (!store_checkpoint_is_due(agent->store) || revision == agent->changed_revision)
+		return;
+	agent->changed_revision = revision;
+	evtimer_add(agent->idle, &(struct timeval){.tv_usec = IDLE_US});
 }
 
 static void observe_turn(struct agent *agent, int64_t began_us)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from harness import documents
+from harness.client import eventually
 from harness.documents import group, task, tcp
 
 VPC = {"cidrBlock": "10.0.0.0/16"}
@@ -176,6 +177,14 @@ def test_objects_survive_kill(host, client):
     before = [client.get(f"/v1/{kind}")["items"] for kind in ("vpcs", "subnets", "security-groups")]
     host.restart()
     assert [client.get(f"/v1/{kind}")["items"] for kind in ("vpcs", "subnets", "security-groups")] == before
+
+
+def test_the_log_is_folded_into_the_store_when_nobody_waits(host, client):
+    store = host.state / "penstock.db"
+    before = store.stat().st_size
+    for number in range(250):
+        client.put("/v1/vpcs/net", {**VPC, "dnsServers": [f"10.0.0.{number + 2}"]}).expect(200, 201)
+    eventually(lambda: store.stat().st_size > before)
 
 
 @pytest.mark.parametrize("cpu, memory", [("256", "4096"), ("1024", "1024"), ("300", "512"), ("16384", "8192")])
