@@ -54,7 +54,8 @@ bool engine_turn(struct engine *engine);
 // The parsed object as it is in the store now, or NULL. Valid until the object changes.
 const struct model_object *engine_object(struct engine *engine, enum model_kind kind,
 					 const char *id);
-// Its spec was put into the store in this turn; takes effect in engine_turn().
+// Its spec was put into the store in this turn; takes effect in engine_turn(). What fails is said
+// in its status and tried again from time to time.
 void engine_object_changed(struct engine *engine, enum model_kind kind, const char *id);
 // May it become `object` (NULL: be deleted) now? -EBUSY says why not. *ret_status is what to store
 // with it (a balancer's address), or stays as it is.
