@@ -347,7 +347,7 @@ static void test_stop_reaches_the_long_poll(void **state)
 		    token);
 	assert_true(send(fd, request.data, request.length, MSG_NOSIGNAL) > 0);
 	// A later connection was answered: this one was heard, too, and waits.
-	assert_int_equal(get(fixture, GUEST_PATH_MANIFEST), 200);
+	assert_int_equal(get(fixture, "/v4/0f3c-1/task"), 200);
 	readable = (struct pollfd){.fd = fd, .events = POLLIN};
 	assert_int_equal(poll(&readable, 1, 0), 0);
 	assert_int_equal(shim_stop(fixture->channel_fd, &err), 0);
