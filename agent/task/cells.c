@@ -13,7 +13,8 @@
 #include "agent/task/internal.h"
 
 enum { STATUSES_PER_TURN = 16 }; // a shim may be hostile: others have their turn too
-enum { ADOPT_DEADLINE_US = 10000000, ADOPT_RETRY_US = 200000 };
+// A shim has little to do before it speaks, but a host that starts many agents at once is slow.
+enum { ADOPT_DEADLINE_US = 30000000, ADOPT_RETRY_US = 200000 };
 
 struct cell task_cell(const struct task *task)
 {
@@ -225,8 +226,11 @@ static void connect_again(struct task *task)
 	if (task->status.shim.pid > 0)
 		result = cell_adopt(&cell, task->status.shim.pid, task->status.shim.start_time,
 				    &task->shim, &channel_fd, &err);
-	if (result == 0)
-		result = cell_connect(task, channel_fd, &err);
+	if (result == 0 && cell_connect(task, channel_fd, &err) < 0) {
+		result = -err.code;
+		cell_disconnect(task);
+		process_close(&task->shim);
+	}
 	if (result == -ESRCH) {
 		shim_ended(task);
 		return;
