@@ -19,6 +19,7 @@
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
 #include "agent/model/config.h"
+#include "agent/model/model.h"
 
 enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL };
 
@@ -251,15 +252,24 @@ static void check_reader_group(const struct host *host, struct finding *finding)
 	check_group(host->config.reader_group, "reader_group", finding);
 }
 
+static const char *socket_of(const struct host *host)
+{
+	return host->ctl->socket_default ? host->config.socket : host->ctl->socket_path;
+}
+
+static int ask(const struct host *host, const char *path, struct client_reply *ret_reply)
+{
+	const struct client_request request = {
+		.socket_path = socket_of(host), .method = "GET", .path = path};
+
+	return client_perform(&request, ret_reply);
+}
+
 static void check_agent(const struct host *host, struct finding *finding)
 {
-	const char *socket =
-		host->ctl->socket_default ? host->config.socket : host->ctl->socket_path;
-	const struct client_request request = {
-		.socket_path = socket, .method = "GET", .path = "/readyz"};
 	scoped(client_reply_release) struct client_reply reply = {0};
 
-	if (client_perform(&request, &reply) < 0) {
+	if (ask(host, "/readyz", &reply) < 0) {
 		say(finding, VERDICT_WARN, "no agent: %s", reply.err.message);
 		advise(finding, reply.err.code == EACCES
 					? "only root and the configured groups may use the socket"
@@ -267,8 +277,49 @@ static void check_agent(const struct host *host, struct finding *finding)
 	} else if (reply.status != 200) {
 		say(finding, VERDICT_WARN, "the agent is not ready (%d)", reply.status);
 	} else {
-		say(finding, VERDICT_OK, "the agent answers on %s and is ready", socket);
+		say(finding, VERDICT_OK, "the agent answers on %s and is ready", socket_of(host));
 	}
+}
+
+// Adds the objects of a kind to both counts; the first that is not effective is told.
+static bool count_objects(const struct host *host, enum model_kind kind, unsigned *total,
+			  unsigned *ineffective, struct finding *finding)
+{
+	scoped(client_reply_release) struct client_reply reply = {0};
+	scoped(document_release) cJSON *list = NULL;
+	const cJSON *object;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/v1/%s", model_kind_path(kind));
+	if (ask(host, path, &reply) < 0 || reply.status != 200)
+		return false;
+	list = cJSON_Parse(buffer_text(&reply.body));
+	cJSON_ArrayForEach(object, member_at(list, "items")) {
+		++*total;
+		if (member_at(object, "status.error") && ++*ineffective == 1)
+			say(finding, VERDICT_WARN, "%s/%s is not effective: %s",
+			    model_kind_name(kind), member_text(object, "id"),
+			    member_text(object, "status.error"));
+	}
+	return true;
+}
+
+static void check_objects(const struct host *host, struct finding *finding)
+{
+	unsigned total = 0, ineffective = 0;
+
+	for (int kind = 0; kind < MODEL_KIND_COUNT; kind++) {
+		if (kind == MODEL_TASK ||
+		    count_objects(host, (enum model_kind)kind, &total, &ineffective, finding))
+			continue;
+		say(finding, VERDICT_OK, "not asked for: the agent does not answer");
+		return;
+	}
+	if (ineffective == 0)
+		say(finding, VERDICT_OK, "%u, all effective", total);
+	else
+		advise(finding, "%u of %u; each is tried again every ten seconds", ineffective,
+		       total);
 }
 
 static const struct {
@@ -289,6 +340,7 @@ static const struct {
 	{"writers", check_writer_group},
 	{"readers", check_reader_group},
 	{"agent", check_agent},
+	{"objects", check_objects},
 };
 
 static const char *const verdict_names[] = {"ok", "warn", "FAIL"};

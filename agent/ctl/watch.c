@@ -32,6 +32,8 @@ static void event_print(const cJSON *event)
 	const char *state = member_text(object, "status.lastStatus");
 	const char *reason = member_text(object, "status.stoppedReason");
 
+	if (strcmp(reason, "-") == 0)
+		reason = member_text(object, "status.error"); // of a network object
 	printf("%8s  %s  %-8s %s/%s%s%s%s%s\n", member_text(event, "revision"),
 	       member_text(event, "time"), member_text(event, "type"), member_text(object, "kind"),
 	       member_text(object, "id"), strcmp(state, "-") ? "  " : "",

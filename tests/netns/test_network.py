@@ -255,6 +255,7 @@ def test_an_attachment_may_come_later(host, network):
     failed = next(events)["object"]
     assert "attachment late" in failed["status"]["error"]
     assert network.get("/v1/vpcs/net") == failed and failed in network.get("/v1/vpcs")["items"]
+    assert "vpc/net is not effective" in host.ctl("doctor", check=False).stdout
     assert not is_on_host(host, "there"), "one that is missing keeps nobody from the others"
     host.restart()
     assert network.get("/v1/vpcs/net") == failed, "the same failure again is no change"
