@@ -271,6 +271,8 @@ int sg_group_set(struct sg_vpc *vpc, struct nft_batch *batch, const struct sg_gr
 
 	if (sg_group_check(group, err) < 0)
 		return error_wrap(err, "group %s", group->id ?: "");
+	if (sg_vpc_require(vpc, err) < 0)
+		return -err->code;
 	group_owner(batch, group->id);
 	state = sg_group_ensure(vpc, group->id);
 	if (!state->complete)
@@ -338,6 +340,8 @@ int sg_group_remove(struct sg_vpc *vpc, struct nft_batch *batch, const char *gro
 {
 	struct sg_group_state *group = sg_index_find(&vpc->groups, group_id);
 
+	if (sg_vpc_require(vpc, err) < 0)
+		return -err->code;
 	if (!group)
 		return 0;
 	if (check_unused(vpc, group, err) < 0)

@@ -143,12 +143,14 @@ struct sg_vpc {
 	struct sg_combination **combinations; // in no order
 	size_t combination_count, combination_capacity;
 	uint32_t last_number;
+	bool unread; // nothing of this is known: reload failed
 };
 
 void *sg_allocate(size_t size);
 void sg_rules_state_release(struct sg_rules_state *state);
 struct sg_group_state *sg_group_ensure(struct sg_vpc *vpc, const char *id);
 void sg_vpc_clear(struct sg_vpc *vpc);
+int sg_vpc_require(const struct sg_vpc *vpc, struct error *err); // -ESTALE while it is unread
 
 // --- Combinations (combination.c) ---
 

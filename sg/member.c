@@ -153,6 +153,8 @@ static int set_member(struct sg_vpc *vpc, struct nft_batch *batch, struct sg_mem
 	sg_member_label(member, label);
 	if (!id_is_valid(member->id))
 		return error_set(err, EINVAL, "\"%s\" is no id", member->id);
+	if (sg_vpc_require(vpc, err) < 0)
+		return error_wrap(err, "%s", label);
 	if (old && !old->complete)
 		return incomplete(label, err);
 	if (old && same_place(old, member) &&
@@ -225,6 +227,8 @@ static int remove_by_id(struct sg_vpc *vpc, struct nft_batch *batch, bool balanc
 	struct sg_member_state *member = sg_index_find(index_of(vpc, balancer), id);
 	char label[SG_LABEL_SIZE];
 
+	if (sg_vpc_require(vpc, err) < 0)
+		return -err->code;
 	if (!member)
 		return 0;
 	sg_member_label(member, label);

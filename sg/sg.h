@@ -185,12 +185,14 @@ int sg_vpc_find(const char *install, const char *vpc, int netfilter_socket, stru
 		struct error *err);
 void sg_vpc_close(struct sg_vpc *vpc); // the table stays; NULL is fine
 
-// Forgets the mirror and reads the table again.
+// Forgets the mirror and reads the table again. While it cannot be read (sg_vpc_is_unread(), after
+// a failed commit too) the calls below that set or remove answer -ESTALE.
 int sg_vpc_reload(struct sg_vpc *vpc, int netfilter_socket, struct error *err);
+bool sg_vpc_is_unread(const struct sg_vpc *vpc);
 
 // Sends the batch. Negative: nothing was changed (or only rules were added, see above). On 0 owners
 // may have failed alone: nft_batch_failure(). In both cases the mirror says afterwards what the
-// kernel has.
+// kernel has, or is unread.
 int sg_vpc_commit(struct sg_vpc *vpc, struct nft_batch *batch, int netfilter_socket,
 		  struct error *err);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The mirror of one VPC's table: what the kernel has, as of the last commit or load. It is never
 // corrected after a failure but read again: failures are rare, and the kernel is right.
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -193,11 +194,26 @@ int sg_vpc_open(const char *install, const char *vpc, int netfilter_socket, stru
 int sg_vpc_reload(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 {
 	sg_vpc_clear(vpc);
+	vpc->unread = true;
 	if (sg_vpc_load(vpc, netfilter_socket, err) < 0) {
 		sg_vpc_clear(vpc);
 		return error_wrap(err, "vpc %s", vpc->id);
 	}
+	vpc->unread = false;
 	return 0;
+}
+
+bool sg_vpc_is_unread(const struct sg_vpc *vpc)
+{
+	return vpc->unread;
+}
+
+// What is not known cannot be changed: to remove it would seem done already.
+int sg_vpc_require(const struct sg_vpc *vpc, struct error *err)
+{
+	if (!vpc->unread)
+		return 0;
+	return error_set(err, ESTALE, "vpc %s: its rules could not be read", vpc->id);
 }
 
 int sg_vpc_commit(struct sg_vpc *vpc, struct nft_batch *batch, int netfilter_socket,
@@ -208,7 +224,7 @@ int sg_vpc_commit(struct sg_vpc *vpc, struct nft_batch *batch, int netfilter_soc
 
 	if (status == 0 && nft_batch_failure_count(batch) == 0)
 		return 0;
-	// What the batch did is done; a mirror that cannot be read is empty, and says so.
+	// What the batch did is done; a mirror that cannot be read takes no more until it is.
 	if (sg_vpc_reload(vpc, netfilter_socket, &reload) < 0 && status == 0)
 		return error_set(err, reload.code, "%s", reload.message);
 	return status < 0 ? error_wrap(err, "vpc %s", vpc->id) : 0;

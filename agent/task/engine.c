@@ -110,7 +110,10 @@ static void on_sweep(evutil_socket_t fd, short what, void *context)
 	(void)fd;
 	(void)what;
 	tasks_sweep(engine);
+	network_retry(engine);
 	effects_retry(engine);
+	reaper_retry(&engine->disk_reaper);
+	reaper_retry(&engine->cell_reaper);
 	if (store_lease_expire(engine->store, clock_wall_ms(), &err) < 0)
 		log_error(NULL, "sweep: %s", err.message);
 }

@@ -201,6 +201,7 @@ struct network_vpc *network_vpc_find(struct engine *engine, const char *id);
 struct network_subnet *network_subnet_find(struct engine *engine, const char *id);
 struct nft_batch *network_batch(struct network_vpc *vpc);
 void network_reap(struct network_vpc *vpc); // deletes the retired ENIs in a janitor
+void network_retry(struct engine *engine);  // what failed of that, or could not be read
 
 // balancers.c
 int balancer_apply(struct engine *engine, const char *id, struct error *err);

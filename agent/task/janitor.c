@@ -147,6 +147,7 @@ static void on_reaped(void *owner, const struct error *err)
 
 	reaper->running = false;
 	reaper->again = false;
+	reaper->failed = err->code != 0;
 	if (err->code)
 		log_error(NULL, "reaper of %s: %s", reaper->name, err->message);
 	if (again)
@@ -166,6 +167,13 @@ void reaper_kick(struct reaper *reaper)
 		log_error(NULL, "reaper of %s: %s", reaper->name, err.message);
 	else
 		reaper->running = true;
+	reaper->failed = !reaper->running;
+}
+
+void reaper_retry(struct reaper *reaper)
+{
+	if (reaper->failed)
+		reaper_kick(reaper);
 }
 
 void janitors_close(struct janitors *janitors)

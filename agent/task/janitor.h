@@ -38,16 +38,17 @@ int janitor_start(struct janitors *janitors, const char *argument, int kept_fd, 
 void janitor_forget(struct janitors *janitors, const void *owner);
 
 // One kind of clearing up that is done over and over, never twice at once: retired ENIs, trashed
-// disks and cells. What fails is logged and tried again with the next kick.
+// disks and cells. What fails is logged, and tried again with the next kick or reaper_retry().
 struct reaper {
 	struct janitors *janitors;
 	const char *name; // for the log
 	janitor_work work;
 	char argument[JANITOR_ARGUMENT_MAX];
-	bool running, again;
+	bool running, again, failed;
 };
 
 void reaper_kick(struct reaper *reaper);
+void reaper_retry(struct reaper *reaper); // from time to time
 
 // Ends all of them (their work is done again after a restart) and frees everything.
 void janitors_close(struct janitors *janitors);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/log.h"
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
@@ -322,6 +323,25 @@ struct nft_batch *network_batch(struct network_vpc *vpc)
 void network_reap(struct network_vpc *vpc)
 {
 	reaper_kick(&vpc->reaper);
+}
+
+static void read_policy_again(struct network_vpc *vpc)
+{
+	struct error err = {0};
+	int socket_fd;
+
+	if (netif_netfilter_socket(vpc->engine->netif, vpc->id, &socket_fd, &err) < 0 ||
+	    sg_vpc_reload(vpc->sg, socket_fd, &err) < 0)
+		log_error(NULL, "policy of vpc %s: %s", vpc->id, err.message);
+}
+
+void network_retry(struct engine *engine)
+{
+	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
+		if (sg_vpc_is_unread(vpc->sg))
+			read_policy_again(vpc);
+		reaper_retry(&vpc->reaper);
+	}
 }
 
 void network_free(struct engine *engine)

@@ -212,6 +212,27 @@ static void test_dependents_fail_too(void **state)
 	assert_false(sg_member_stands(vpc, &two.member));
 }
 
+// A mirror that could not be read again is no empty table: what it does not know stands.
+static void test_unread_mirror_takes_nothing(void **state)
+{
+	struct named_member one;
+	struct error err = {0};
+
+	(void)state;
+	add_group("sg-web", &web);
+	name_member(&one, 5, web_only, 1);
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	remove_member("eni-5");
+	assert_true(sg_vpc_commit(vpc, batch, -1, &err) < 0);
+	assert_true(sg_vpc_is_unread(vpc));
+	assert_int_equal(sg_member_remove(vpc, batch, "eni-5", &err), -ESTALE);
+	assert_int_equal(sg_member_set(vpc, batch, &one.member, &err), -ESTALE);
+	assert_int_equal(sg_group_remove(vpc, batch, "sg-web", &err), -ESTALE);
+	assert_ok(sg_vpc_reload(vpc, netfilter, &err), &err);
+	assert_true(sg_member_stands(vpc, &one.member));
+}
+
 static void test_errors_name_what_is_wrong(void **state)
 {
 	static const char *const unknown[] = {"sg-nobody"};
@@ -348,6 +369,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_culprit_fails_alone, table_setup,
 						table_teardown),
 		cmocka_unit_test_setup_teardown(test_dependents_fail_too, table_setup,
+						table_teardown),
+		cmocka_unit_test_setup_teardown(test_unread_mirror_takes_nothing, table_setup,
 						table_teardown),
 		cmocka_unit_test_setup_teardown(test_errors_name_what_is_wrong, table_setup,
 						table_teardown),
