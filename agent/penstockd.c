@@ -345,17 +345,6 @@ static int parse_options(int argc, char **argv, const char **ret_config)
 	return 2;
 }
 
-static int read_config(const char *path, struct config *config, struct error *err)
-{
-	config_defaults(config);
-	if (path)
-		return config_read(path, config, err);
-	if (config_read(CONFIG_DEFAULT_FILE, config, err) < 0 && err->code != ENOENT)
-		return -err->code;
-	error_clear(err);
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	struct agent agent = {.lock_fd = -1};
@@ -366,10 +355,12 @@ int main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	log_open("penstockd", LOG_LEVEL_INFO, 0);
-	if (read_config(config_path, &agent.config, &err) < 0) {
+	status = config_load(config_path, &agent.config, &err);
+	if (status < 0 && status != -ENOENT) {
 		log_error(NULL, "%s", err.message);
 		return 2;
 	}
+	error_clear(&err);
 	log_open("penstockd", config_log_level(&agent.config),
 		 strcmp(agent.config.log_to, "auto") == 0);
 	status = start(&agent, &err);

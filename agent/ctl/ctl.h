@@ -111,11 +111,3 @@ void table_add(struct table *table, const char *const *cells);
 void table_print(struct table *table); // and releases it
 // "5m12s" since an RFC 3339 time, "-" when there is none.
 const char *age_text(const char *rfc3339, char *buffer, size_t size);
-
-// --- doctor.c ---
-
-struct config;
-
-// The agent's configuration: the named file, or (NULL) the default one. -ENOENT: that one is not
-// there, and the defaults hold; any other error is one.
-int config_load(const char *file, struct config *ret_config, struct error *err);

@@ -365,15 +365,6 @@ static void finding_print(const char *name, const struct finding *finding)
 		printf("%-5s %-14s -> %s\n", "", "", finding->advice);
 }
 
-int config_load(const char *file, struct config *ret_config, struct error *err)
-{
-	int result;
-
-	config_defaults(ret_config);
-	result = config_read(file ? file : CONFIG_DEFAULT_FILE, ret_config, err);
-	return file && result == -ENOENT ? -EINVAL : result;
-}
-
 static int run_doctor(const struct ctl *ctl, int argc, char **argv)
 {
 	const char *file = getenv("PENSTOCK_CONFIG");

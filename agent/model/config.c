@@ -196,6 +196,15 @@ int config_read(const char *path, struct config *ret_config, struct error *err)
 	return 0;
 }
 
+int config_load(const char *path, struct config *ret_config, struct error *err)
+{
+	int result;
+
+	config_defaults(ret_config);
+	result = config_read(path ? path : CONFIG_DEFAULT_FILE, ret_config, err);
+	return path && result == -ENOENT ? -EINVAL : result;
+}
+
 void config_explain(FILE *out)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(keys); i++) {

@@ -50,6 +50,9 @@ void config_defaults(struct config *config);
 // Reads `path` over the defaults. -EINVAL with "FILE:LINE: ..." for a bad line, -ENOENT
 // when there is no such file.
 int config_read(const char *path, struct config *ret_config, struct error *err);
+// The same for the file that somebody named, or (NULL) CONFIG_DEFAULT_FILE. -ENOENT only for the
+// latter: it need not be there, and *ret_config has the defaults.
+int config_load(const char *path, struct config *ret_config, struct error *err);
 
 // Writes the keys with their defaults and meanings, as a file to start from.
 void config_explain(FILE *out);

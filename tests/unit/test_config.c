@@ -96,6 +96,7 @@ static void test_missing_file(void **state)
 
 	(void)state;
 	assert_int_equal(config_read("/nonexistent/penstock.conf", &config, &err), -ENOENT);
+	assert_int_equal(config_load("/nonexistent/penstock.conf", &config, &err), -EINVAL);
 }
 
 // What --explain-config prints is a file that reads back as the defaults.
