@@ -173,8 +173,9 @@ api_handler handle_metrics, handle_healthz, handle_readyz, handle_openapi, handl
 bool object_load(struct exchange *exchange, struct store_object *ret_object);
 // 0 and the object, -ENOENT, or another error.
 int object_find(struct exchange *exchange, struct store_object *ret_object, struct error *err);
-// Checks If-Match against the stored revision (0: no such object).
-bool object_revision_matches(struct exchange *exchange, uint64_t revision);
+// Checks If-Match against the revision of the stored object (0: no such object); `first`: one
+// since which nothing changed that a client could overwrite.
+bool object_revision_matches(struct exchange *exchange, uint64_t first, uint64_t revision);
 
 // --- checks.c ---
 

@@ -23,9 +23,10 @@ bool object_load(struct exchange *exchange, struct store_object *ret_object)
 	return result == 0;
 }
 
-bool object_revision_matches(struct exchange *exchange, uint64_t revision)
+bool object_revision_matches(struct exchange *exchange, uint64_t first, uint64_t revision)
 {
-	if (exchange->if_match == 0 || exchange->if_match == revision)
+	if (exchange->if_match == 0 ||
+	    (exchange->if_match >= first && exchange->if_match <= revision))
 		return true;
 	if (revision == 0)
 		reply_error(exchange, REPLY_REVISION_MISMATCH, NULL,
@@ -193,7 +194,8 @@ static bool put_find(struct put *put)
 
 	put->exists = result == 0;
 	if (result == 0 || result == -ENOENT)
-		return object_revision_matches(exchange, put->exists ? put->old.revision : 0);
+		return object_revision_matches(exchange, put->exists ? put->old.spec_revision : 0,
+					       put->exists ? put->old.revision : 0);
 	reply_errno(exchange, result, NULL, &err);
 	return false;
 }
@@ -243,8 +245,8 @@ void handle_object_delete(struct exchange *exchange)
 	struct error err = {0};
 
 	if (!object_load(exchange, &object) ||
-	    !object_revision_matches(exchange, object.revision) || !object_is_unused(exchange) ||
-	    !delete_admit(exchange))
+	    !object_revision_matches(exchange, object.spec_revision, object.revision) ||
+	    !object_is_unused(exchange) || !delete_admit(exchange))
 		return;
 	if (exchange->dry_run) {
 		buffer_adds(reply_json(exchange, 200),

@@ -83,7 +83,8 @@ void handle_task_put(struct exchange *exchange)
 	result = object_find(exchange, &stored, &err);
 	if (result < 0 && result != -ENOENT)
 		reply_errno(exchange, result, NULL, &err);
-	else if (!object_revision_matches(exchange, result == 0 ? stored.revision : 0))
+	else if (!object_revision_matches(exchange, result == 0 ? stored.revision : 0,
+					  result == 0 ? stored.revision : 0))
 		return;
 	else if (result == 0)
 		reply_existing(exchange, &stored, spec);
@@ -103,7 +104,7 @@ void handle_task_stop(struct exchange *exchange)
 	int result;
 
 	if (!wait_read(exchange) || !object_load(exchange, &stored) ||
-	    !object_revision_matches(exchange, stored.revision))
+	    !object_revision_matches(exchange, stored.revision, stored.revision))
 		return;
 	if (task_stop_parse(exchange->body, exchange->body_length, &exchange->arena, &stop,
 			    faults) < 0) {
@@ -126,7 +127,8 @@ void handle_task_delete(struct exchange *exchange)
 	struct error err = {0};
 	int result;
 
-	if (!object_load(exchange, &stored) || !object_revision_matches(exchange, stored.revision))
+	if (!object_load(exchange, &stored) ||
+	    !object_revision_matches(exchange, stored.revision, stored.revision))
 		return;
 	result = backend->task_delete(backend->context, exchange->id, exchange->dry_run, &err);
 	if (result < 0) {

@@ -18,6 +18,7 @@ static struct store_object object_read(sqlite3_stmt *statement)
 		.changed_ms = sqlite3_column_int64(statement, 4),
 		.spec = store_text(statement, 5),
 		.status = store_text(statement, 6),
+		.spec_revision = (uint64_t)sqlite3_column_int64(statement, 7),
 	};
 }
 

@@ -7,7 +7,8 @@
 #include "agent/store/internal.h"
 
 #define OBJECT_COLUMNS                                                                             \
-	"o.kind, o.id, o.revision, o.created_ms, o.changed_ms, s.spec, o.status FROM objects o "   \
+	"o.kind, o.id, o.revision, o.created_ms, o.changed_ms, s.spec, o.status, "                 \
+	"o.spec_revision FROM objects o "                                                          \
 	"JOIN specs s ON s.revision = o.spec_revision "
 
 static const char *const statement_sql[STATEMENT_COUNT] = {

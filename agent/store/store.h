@@ -53,8 +53,8 @@ int store_turn_commit(struct store *store, bool durable, struct error *err);
 void store_turn_rollback(struct store *store);
 
 // Committed turns gather in a log, which has to be folded into the file now and then: some
-// milliseconds, best spent when nobody waits. A log that grew very long is folded by a commit.
-bool store_checkpoint_is_due(const struct store *store);
+// milliseconds, best spent when nobody waits (`idle`); a log that grew very long must not wait.
+bool store_checkpoint_is_due(const struct store *store, bool idle);
 // Inside a turn it does nothing.
 int store_checkpoint(struct store *store, struct error *err);
 
@@ -71,6 +71,7 @@ bool store_host_rebooted(const struct store *store);
 struct store_object {
 	const char *kind, *id;
 	uint64_t revision;
+	uint64_t spec_revision;         // of the last change of its spec; not told with an event
 	int64_t created_ms, changed_ms; // wall clock
 	const char *spec;               // as given to store_object_put
 	const char *status;             // NULL: none
