@@ -132,20 +132,22 @@ static int put_status(struct task *task, const char *spec, struct error *err)
 	scoped(buffer_release) struct buffer text = {0};
 	struct store_change change = {.kind = "task", .id = task->id, .spec = spec};
 
-	if (task->dirty)
-		TAILQ_REMOVE(&task->engine->dirty_tasks, task, dirty_link);
-	task->dirty = false;
 	task->status.version++;
 	task_status_render(&task->status, &text);
 	change.status = buffer_text(&text);
 	if (store_object_put(task->engine->store, &change, NULL, err) < 0)
 		return -err->code;
 	task->engine->recorded = true;
-	if (spec || task->status.last_status == TASK_STOPPED)
-		return put_references(task, err);
+	if ((spec || task->status.last_status == TASK_STOPPED) && put_references(task, err) < 0)
+		return -err->code;
+	if (task->dirty)
+		TAILQ_REMOVE(&task->engine->dirty_tasks, task, dirty_link);
+	task->dirty = false;
 	return 0;
 }
 
+// A write that fails in a turn fails its commit. When no turn can be begun (somebody else holds the
+// database) all stay dirty, for the next; what waits for its record goes on waiting.
 void tasks_record(struct engine *engine)
 {
 	struct task *task;
@@ -155,8 +157,10 @@ void tasks_record(struct engine *engine)
 		struct error err = {0};
 
 		metadata_write(task);
-		if (put_status(task, NULL, &err) < 0) // the commit fails for it
+		if (put_status(task, NULL, &err) < 0) {
 			log_error(&context, "record: %s", err.message);
+			return;
+		}
 		if (task->after_commit)
 			task_ready(task); // which is looked at when the commit is done
 		task->after_commit = false;
