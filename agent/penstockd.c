@@ -115,7 +115,9 @@ static void await_idle(struct agent *agent)
 {
 	uint64_t revision = store_revision(agent->store);
 
-	if (!store_checkpoint_is_due(agent->store) || revision == agent->changed_revision)
+	if (store_checkpoint_is_due(agent->store, false))
+		on_idle(-1, 0, agent);
+	if (!store_checkpoint_is_due(agent->store, true) || revision == agent->changed_revision)
 		return;
 	agent->changed_revision = revision;
 	evtimer_add(agent->idle, &(struct timeval){.tv_usec = IDLE_US});

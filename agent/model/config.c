@@ -65,7 +65,7 @@ static const struct key {
 	 30 * 86400, "how long a stopped task can be asked for"},
 	{"event_retention_count", NUMBER, FIELD(event_retention_count), "10000", NULL, 10, 10000000,
 	 "how many events are kept"},
-	{"cooldown_seconds", NUMBER, FIELD(cooldown_seconds), "60", NULL, 0, 86400,
+	{"cooldown_seconds", NUMBER, FIELD(cooldown_seconds), "60", NULL, 1, 86400,
 	 "how long a released address rests"},
 	{"log_file_mib", NUMBER, FIELD(log_file_mib), "16", NULL, 1, 4096,
 	 "a container's log is rotated at this size"},
@@ -200,6 +200,8 @@ int config_load(const char *path, struct config *ret_config, struct error *err)
 {
 	int result;
 
+	if (path && !*path) // an environment variable, emptied
+		path = NULL;
 	config_defaults(ret_config);
 	result = config_read(path ? path : CONFIG_DEFAULT_FILE, ret_config, err);
 	return path && result == -ENOENT ? -EINVAL : result;

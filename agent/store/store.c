@@ -297,7 +297,6 @@ static int sync_log(struct store *store, struct error *err)
 
 int store_turn_commit(struct store *store, bool durable, struct error *err)
 {
-	struct error ignored = {0}; // the turn is committed; the next checkpoint says it again
 	int result = 0;
 
 	if (!store->turn_open)
@@ -314,14 +313,12 @@ int store_turn_commit(struct store *store, bool durable, struct error *err)
 		return result;
 	}
 	store->turn_open = false;
-	if (store->log_pages >= CHECKPOINT_PAGES_MAX)
-		store_checkpoint(store, &ignored);
 	return durable ? sync_log(store, err) : 0;
 }
 
-bool store_checkpoint_is_due(const struct store *store)
+bool store_checkpoint_is_due(const struct store *store, bool idle)
 {
-	return store->log_pages >= CHECKPOINT_PAGES;
+	return store->log_pages >= (idle ? CHECKPOINT_PAGES : CHECKPOINT_PAGES_MAX);
 }
 
 int store_checkpoint(struct store *store, struct error *err)

@@ -63,6 +63,8 @@ static int give_back(struct engine *engine, const struct network_balancer *balan
 		return -err->code;
 	if (subnet)
 		ipam_release(subnet->ipam, balancer->address, until_ms);
+	if (vpc)
+		network_reap(vpc); // its connections, too
 	return 0;
 }
 

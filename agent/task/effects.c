@@ -101,9 +101,10 @@ static void settle(struct engine *engine, struct changed_object *changed,
 		   const struct error *failure)
 {
 	const char *kind = model_kind_name(changed->kind);
+	bool said = object_set_error(engine, changed->kind, changed->id,
+				     failure ? failure->message : "");
 
-	object_set_error(engine, changed->kind, changed->id, failure ? failure->message : "");
-	if (!failure) {
+	if (!failure && said) {
 		free(changed);
 		return;
 	}

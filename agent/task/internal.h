@@ -181,7 +181,8 @@ int object_refresh(struct engine *engine, enum model_kind kind, const char *id, 
 const struct object_status *object_status(struct engine *engine, enum model_kind kind,
 					  const char *id); // NULL: there is no such object
 // Stores (this turn) why the object is not effective, "" when it is; the same again is no change.
-void object_set_error(struct engine *engine, enum model_kind kind, const char *id,
+// False: that failed, say it again.
+bool object_set_error(struct engine *engine, enum model_kind kind, const char *id,
 		      const char *message);
 void objects_free(struct engine *engine);
 

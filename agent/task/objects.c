@@ -119,7 +119,7 @@ static int put_error(struct engine *engine, struct object *object, const char *m
 	return object_refresh(engine, object->model.kind, object->model.id, err);
 }
 
-void object_set_error(struct engine *engine, enum model_kind kind, const char *id,
+bool object_set_error(struct engine *engine, enum model_kind kind, const char *id,
 		      const char *message)
 {
 	struct object *object = *object_place(engine, kind, id);
@@ -127,13 +127,14 @@ void object_set_error(struct engine *engine, enum model_kind kind, const char *i
 	struct error err = {0};
 
 	if (strcmp(before, message) == 0)
-		return;
+		return true;
 	if (*message)
 		log_error(NULL, "%s %s: %s", model_kind_name(kind), id, message);
 	else
 		log_info(NULL, "%s %s: effective again", model_kind_name(kind), id);
 	if (object && put_error(engine, object, message, &err) < 0)
 		log_error(NULL, "%s %s: %s", model_kind_name(kind), id, err.message);
+	return err.code == 0;
 }
 
 struct load {

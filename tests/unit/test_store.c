@@ -434,18 +434,18 @@ static void test_checkpoints_are_asked_for(void **state)
 		put(f->store, "a", spec, NULL);
 		commit(f->store);
 	}
-	assert_true(store_checkpoint_is_due(f->store));
+	assert_true(store_checkpoint_is_due(f->store, true));
 	assert_int_equal(file_size(f->path), before);
 	put(f->store, "a", "{}", NULL);
 	assert_int_equal(store_checkpoint(f->store, &err), 0); // a turn is open: not now
-	assert_true(store_checkpoint_is_due(f->store));
+	assert_true(store_checkpoint_is_due(f->store, true));
 	commit(f->store);
 	assert_int_equal(store_checkpoint(f->store, &err), 0);
-	assert_false(store_checkpoint_is_due(f->store));
+	assert_false(store_checkpoint_is_due(f->store, true));
 	assert_true(file_size(f->path) > before + 4 * 1024 * 1024);
 	put(f->store, "a", "{\"n\":1}", NULL);
 	commit(f->store);
-	assert_false(store_checkpoint_is_due(f->store)); // the log begins anew
+	assert_false(store_checkpoint_is_due(f->store, true)); // the log begins anew
 }
 
 int main(void)
