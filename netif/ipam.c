@@ -262,6 +262,16 @@ bool ipam_release(struct ipam *ipam, uint32_t address, int64_t until_ms)
 	return true;
 }
 
+void ipam_return(struct ipam *ipam, uint32_t address)
+{
+	uint32_t offset = address - ipam->block.base;
+
+	bit_clear(ipam->used_map, offset);
+	ipam->used--;
+	if (ipam->next == (offset + 1) % ipam->size)
+		ipam->next = offset;
+}
+
 bool ipam_cool(struct ipam *ipam, uint32_t address, int64_t until_ms)
 {
 	uint32_t offset = address - ipam->block.base;

@@ -106,6 +106,8 @@ int ipam_adopt(struct ipam *ipam, uint32_t address, struct error *err);
 // Ends a lease; the address cools down until `until_ms` (a time already past: it
 // is free at the next look). False, and nothing happens, when it is not leased.
 bool ipam_release(struct ipam *ipam, uint32_t address, int64_t until_ms);
+// Undoes a lease that nobody got to use (a dry run's): the address may be the next one leased.
+void ipam_return(struct ipam *ipam, uint32_t address);
 
 // A free address starts to cool: how cool-downs in the records are taken up
 // again after a restart. False when the address is reserved, leased or foreign.

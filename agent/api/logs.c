@@ -17,8 +17,9 @@
 
 enum {
 	SLICE_BYTES = 64 * 1024,
-	LINE_BYTES_MAX = 256 * 1024, // longer ones are passed on in pieces
-	NEW_FILE_RETRY_US = 50 * 1000,
+	LINE_BYTES_MAX = 256 * 1024,      // longer ones are passed on in pieces
+	NEW_FILE_RETRY_US = 50 * 1000,    // between a rotation and the next line
+	FIRST_FILE_RETRY_US = 250 * 1000, // before the container has written anything
 };
 
 struct log_stream {
@@ -124,8 +125,10 @@ static bool file_advance(struct log_stream *log)
 	int result = backend->task_log_open(backend->context, exchange->id, log->container, false,
 					    &fd, &err);
 
-	if (result < 0 && log->fd >= 0 && log->current && log->retry)
-		event_add(log->retry, &(struct timeval){.tv_usec = NEW_FILE_RETRY_US});
+	if (result < 0 && log->retry && (log->fd < 0 || log->current))
+		event_add(log->retry,
+			  &(struct timeval){.tv_usec = log->fd < 0 ? FIRST_FILE_RETRY_US
+								   : NEW_FILE_RETRY_US});
 	if (result < 0 || (log->fd >= 0 && log->current && same_file(fd, log->fd)))
 		return false;
 	close_fd(&log->fd);

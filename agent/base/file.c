@@ -139,6 +139,14 @@ int file_write_kernel(int directory_fd, const char *path, const char *text, stru
 	return 0;
 }
 
+// With just this mode, whatever the umask: others may have to find their way through.
+static int make_one(const char *path, mode_t mode, struct error *err)
+{
+	if (mkdir(path, mode) < 0)
+		return errno == EEXIST ? 0 : error_errno(err, "create directory %s", path);
+	return chmod(path, mode) < 0 ? error_errno(err, "chmod %s", path) : 0;
+}
+
 int directory_make(const char *path, mode_t mode, struct error *err)
 {
 	char partial[PATH_MAX];
@@ -151,13 +159,11 @@ int directory_make(const char *path, mode_t mode, struct error *err)
 		if (*c != '/')
 			continue;
 		*c = '\0';
-		if (mkdir(partial, 0755) < 0 && errno != EEXIST)
-			return error_errno(err, "create directory %s", partial);
+		if (make_one(partial, 0755, err) < 0)
+			return -err->code;
 		*c = '/';
 	}
-	if (mkdir(partial, mode) < 0 && errno != EEXIST)
-		return error_errno(err, "create directory %s", path);
-	return 0;
+	return make_one(partial, mode, err);
 }
 
 // --- Removing ---

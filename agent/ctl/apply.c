@@ -359,6 +359,22 @@ static void rest_show(const struct ctl *ctl, const struct bundle *bundle, size_t
 	fail(ctl, EXIT_REFUSED, NULL, message, "Apply the same again when the fault is mended.");
 }
 
+// What was accepted takes effect after the reply, and may fail then: it is tried again.
+static void effects_show(const struct ctl *ctl, const struct bundle *bundle)
+{
+	for (size_t i = 0; i < bundle->count; i++) {
+		scoped(client_reply_release) struct client_reply reply = {0};
+		scoped(document_release) cJSON *object = NULL;
+
+		if (item_perform(ctl, "GET", bundle->items[i].path, NULL, &reply) < 0)
+			return;
+		object = cJSON_Parse(buffer_text(&reply.body));
+		if (member_at(object, "status.error"))
+			fprintf(stderr, "penstockctl: %s: not effective yet: %s\n",
+				bundle->items[i].name, member_text(object, "status.error"));
+	}
+}
+
 static int bundle_apply(const struct ctl *ctl, struct bundle *bundle, bool dry_run)
 {
 	int result = bundle_ask(ctl, bundle);
@@ -377,6 +393,8 @@ static int bundle_apply(const struct ctl *ctl, struct bundle *bundle, bool dry_r
 			break;
 		}
 	}
+	if (!dry_run && !ctl->json)
+		effects_show(ctl, bundle);
 	return result;
 }
 

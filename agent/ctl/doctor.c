@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // doctor: is this host fit to run tasks? Looks only, changes nothing.
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -204,12 +205,29 @@ static void check_programs(const struct host *host, struct finding *finding)
 		    "install penstock, or set program_directory");
 }
 
+static int is_image(const struct dirent *entry)
+{
+	const char *dot = strrchr(entry->d_name, '.');
+
+	return dot && strcmp(dot, ".squashfs") == 0;
+}
+
 static void check_images(const struct host *host, struct finding *finding)
 {
-	static const char *const files[] = {NULL};
+	const char *directory = host->config.image_directory;
+	struct dirent **images = NULL;
+	int count = scandir(directory, &images, is_image, NULL);
 
-	check_files(finding, host->config.image_directory, files, false,
-		    "put container images there: <name>.squashfs, or a directory for netns");
+	for (int i = 0; i < count; i++)
+		free(images[i]);
+	free(images);
+	if (count < 0)
+		say(finding, VERDICT_WARN, "%s: %s", directory, strerror(errno));
+	else
+		say(finding, count ? VERDICT_OK : VERDICT_WARN, "%s has %d images", directory,
+		    count);
+	if (count <= 0)
+		advise(finding, "put container images there: <name>.squashfs");
 }
 
 static void check_state(const struct host *host, struct finding *finding)
@@ -312,7 +330,7 @@ static void check_objects(const struct host *host, struct finding *finding)
 		if (kind == MODEL_TASK ||
 		    count_objects(host, (enum model_kind)kind, &total, &ineffective, finding))
 			continue;
-		say(finding, VERDICT_OK, "not asked for: the agent does not answer");
+		say(finding, VERDICT_WARN, "not known: the agent does not answer");
 		return;
 	}
 	if (ineffective == 0)

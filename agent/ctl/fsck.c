@@ -88,7 +88,7 @@ static int run_fsck(const struct ctl *ctl, int argc, char **argv)
 const struct verb verb_fsck = {
 	.name = "fsck",
 	.arguments = "[--config FILE] [--repair]",
-	.summary = "does the host hold what the records say, and no more?",
+	.summary = "what of this install is on the host, and whose is it?",
 	.help = "Lists every interface, namespace, nft object, cgroup, mount, disk, directory and\n"
 		"process that carries this install's mark, each with the task or object that owns "
 		"it.\n"

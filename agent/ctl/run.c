@@ -127,7 +127,7 @@ const struct verb verb_run = {
 		"  penstockctl run web-1 -f - <<END\n"
 		"  {\"cpu\":\"256\", \"memory\":\"512\",\n"
 		"   \"containerDefinitions\":[{\"name\":\"web\", \"image\":\"busybox\",\n"
-		"     \"command\":[\"httpd\",\"-f\",\"-p\",\"8080\"]}],\n"
+		"     \"command\":[\"httpd\",\"-f\",\"-p\",\"8080\"], \"stopTimeout\":2}],\n"
 		"   \"networkConfiguration\":{\"awsvpcConfiguration\":\n"
 		"     {\"subnets\":[\"a\"], \"securityGroups\":[\"web\"]}}}\n"
 		"  END",

@@ -171,14 +171,18 @@ static int run_describe(const struct ctl *ctl, int argc, char **argv)
 	scoped(document_release) cJSON *documents = cJSON_CreateArray();
 	bool first = true;
 
+	for (int i = 1; i <= count; i++) { // nothing is shown when one is no name
+		scoped(buffer_release) struct buffer path = {0};
+
+		if (!object_path(argv[i], &path))
+			return EXIT_USAGE;
+	}
 	for (int i = 1; i <= count && (result == EXIT_DONE || result == EXIT_NOT_FOUND); i++) {
 		scoped(buffer_release) struct buffer path = {0};
 		const char *kind = object_path(argv[i], &path);
 		cJSON *object;
 		int one;
 
-		if (!kind)
-			return EXIT_USAGE;
 		one = document_get(ctl, buffer_text(&path), &object);
 		if (one != EXIT_DONE) {
 			result = one;

@@ -204,7 +204,7 @@ int engine_task_plan(struct engine *engine, const struct model_object *object, s
 	if (task_admit(engine, object, arena, ret_status, err) < 0)
 		return -err->code;
 	subnet = network_subnet_find(engine, ret_status->network.subnet_id);
-	ipam_release(subnet->ipam, ret_status->network.private_ipv4_address, 0);
+	ipam_return(subnet->ipam, ret_status->network.private_ipv4_address);
 	return 0;
 }
 

@@ -191,7 +191,7 @@ static int balancer_choose(struct engine *engine, const struct model_object *obj
 	object_status_render(&status, &text);
 	*ret_status = arena_strdup(arena, buffer_text(&text));
 	if (dry_run)
-		ipam_release(subnet->ipam, status.private_ipv4_address, 0);
+		ipam_return(subnet->ipam, status.private_ipv4_address);
 	else
 		hold_address(engine, object->id, subnet, status.private_ipv4_address);
 	return 0;

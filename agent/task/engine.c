@@ -59,8 +59,8 @@ static void take_lb_event(struct engine *engine, const struct lb_event *event)
 	switch (event->kind) {
 	case LB_EVENT_TARGET_STATE:
 		log_info(&(struct log_context){.task = event->target.task_id},
-			 "target group %s: %s %s", event->group_id, lb_state_name(event->state),
-			 lb_reason_name(event->reason));
+			 "target group %s: %s%s%s", event->group_id, lb_state_name(event->state),
+			 event->reason == LB_REASON_NONE ? "" : " ", lb_reason_name(event->reason));
 		break;
 	case LB_EVENT_TARGET_GONE:
 		task = task_find(engine, event->target.task_id);

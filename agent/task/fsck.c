@@ -157,6 +157,14 @@ static int look(struct check *check, struct fsck_report *report, struct error *e
 	return 0;
 }
 
+// Where the agent never was, there is no pool; opening would make one.
+static int open_pool(const struct config *config, struct ephemeral *pool, struct error *err)
+{
+	if (access(config->state_directory, F_OK) < 0 && errno == ENOENT)
+		return 0;
+	return ephemeral_open(config->state_directory, pool, err);
+}
+
 int fsck_run(const struct config *config, bool repair, struct arena *arena,
 	     struct fsck_report *ret_report, struct error *err)
 {
@@ -170,7 +178,7 @@ int fsck_run(const struct config *config, bool repair, struct arena *arena,
 
 	if (cgroup_tree_find(config->install, &check.tree, err) < 0 ||
 	    netif_open(config->install, &check.netif, err) < 0 ||
-	    ephemeral_open(config->state_directory, &check.pool, err) < 0)
+	    open_pool(config, &check.pool, err) < 0)
 		result = -err->code;
 	if (result == 0)
 		result = look(&check, &first, err);

@@ -255,6 +255,8 @@ static int collect_disks(struct check *check, struct error *err)
 	scoped_free struct ephemeral_entry *entries = NULL;
 	size_t count;
 
+	if (check->pool.disks_fd < 0)
+		return 0;
 	if (ephemeral_list(&check->pool, &entries, &count, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < count; i++) {

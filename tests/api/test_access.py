@@ -43,3 +43,9 @@ def test_writers_write_readers_read_others_nothing(agent):
     assert status_as(agent, READER, "GET") == 200
     assert status_as(agent, READER, "DELETE") == 403
     assert json.loads(agent.client.raw("GET", "/v1/vpcs/net").text)["id"] == "net"
+
+
+def test_groups_find_their_way_to_the_socket(host):
+    """The agent's umask is strict; what it makes for others to pass through is not."""
+    modes = {path: path.stat().st_mode & 0o777 for path in (host.directory / "run", host.state)}
+    assert modes == {host.directory / "run": 0o755, host.state: 0o711}

@@ -230,6 +230,14 @@ def test_doctor_and_fsck_without_an_agent(host):
     host.start()
 
 
+def test_fsck_makes_nothing_where_no_agent_was(host):
+    missing = host.directory / "missing"
+    configuration = host.directory / "other.conf"
+    configuration.write_text(f"install = other\nstate_directory = {missing}\n")
+    assert host.run(program("penstockctl"), "fsck", "-c", configuration).returncode == 0
+    assert not missing.exists()
+
+
 def test_doctor_asks_the_agent_of_the_configuration(host):
     done = host.run(program("penstockctl"), "doctor", "-c", host.config, "-o", "json", check=False)
     agent = next(finding for finding in json.loads(done.stdout) if finding["check"] == "agent")

@@ -170,3 +170,10 @@ def test_a_document_that_is_none(make_host, document, said):
     file.write_text(document)
     failed = host.ctl("apply", "-f", file, check=False)
     assert failed.returncode == 2 and str(file) in failed.stderr and said in failed.stderr
+
+
+def test_what_is_not_effective_is_told(apply, client):
+    lost = {"interface": "nowhere", "address": "192.168.90.1/24"}
+    done = apply({**VPC, "spec": {**VPC["spec"], "attachments": [lost]}})
+    assert "vpc/net: created" in done.stdout
+    assert "vpc/net: not effective yet: " in done.stderr and "nowhere" in done.stderr

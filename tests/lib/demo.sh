@@ -119,10 +119,21 @@ start_agent() {
 	done
 }
 
+# Agents that a visitor of the shell has started with our configuration.
+end_visitors_agents() {
+	local process
+	for process in /proc/[0-9]*; do
+		if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -q "^[^ ]*penstockd .*$RUN_DIRECTORY/penstock.conf"; then
+			kill -KILL "${process#/proc/}" 2>/dev/null || true
+		fi
+	done
+}
+
 # Whatever is left when the demo ends early: by our own cgroup, and nothing else.
 end_demo() {
 	local procs
 	[[ -z $AGENT ]] || end_process "$AGENT" KILL
+	end_visitors_agents
 	for procs in /sys/fs/cgroup/{,*/}"penstock-$DEMO_INSTALL"/{,*/}cgroup.procs; do
 		[[ -e $procs ]] || continue
 		xargs --no-run-if-empty kill -KILL <"$procs" 2>/dev/null
@@ -145,7 +156,9 @@ visit() {
 	cat >"$RUN_DIRECTORY/shell" <<-END
 		PATH=$PENSTOCK_BUILD/bin:\$PATH PENSTOCK_SOCKET=$RUN_DIRECTORY/api.sock PENSTOCK_CONFIG=$RUN_DIRECTORY/penstock.conf PS1='penstock# '
 		export PATH PENSTOCK_SOCKET PENSTOCK_CONFIG
+		unset HISTFILE
 		within() { nsenter --net="/run/netns/\$1" -- "\${@:2}"; } # within NAMESPACE COMMAND...
+		export -f within
 	END
 	bash --rcfile "$RUN_DIRECTORY/shell" -i || true
 }

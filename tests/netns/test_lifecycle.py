@@ -2,12 +2,15 @@
 """The life of a task with the netns driver: the same penstock-init, no microVM."""
 
 import json
+import select
+import subprocess
 
 import pytest
 
 from harness import documents
-from harness.client import container, eventually, is_running, is_stopped
+from harness.client import PATIENCE, container, eventually, is_running, is_stopped
 from harness.documents import IDLE, shell, task
+from harness.host import program
 
 
 def test_runs_and_stops(host, network):
@@ -65,6 +68,17 @@ def test_logs_are_kept_with_their_stream(network):
     network.wait_task("t", is_stopped)
     log = network.log("t")
     assert "out" in log and "err" in log
+
+
+def test_a_follower_may_come_before_the_first_line(host, network):
+    network.run_task("t", task(shell("main", "sleep 2; echo late; exec sleep 100000")))
+    follower = host.spawn(program("penstockctl"), "--socket", network.path, "logs", "-f", "t", stdout=subprocess.PIPE)
+    try:
+        assert select.select([follower.stdout], [], [], PATIENCE)[0], "the line came, and nobody was told"
+        assert follower.stdout.readline() == b"late\n"
+    finally:
+        follower.kill()
+        follower.wait()
 
 
 def test_dependencies_order_start(network):

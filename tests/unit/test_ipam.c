@@ -245,6 +245,21 @@ static void test_cooling_order(void **state)
 	ipam_free(ipam);
 }
 
+static void test_a_returned_lease_may_be_the_next(void **state)
+{
+	struct ipam *ipam = new_ipam("10.0.1.0/28");
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		uint32_t first = lease(ipam, i);
+
+		ipam_return(ipam, first);
+		assert_int_equal(lease(ipam, i), first);
+		assert_true(ipam_release(ipam, first, 0)); // really had: others come first
+	}
+	ipam_free(ipam);
+}
+
 static void test_release_is_strict(void **state)
 {
 	struct ipam *ipam = new_ipam("10.0.1.0/28");
@@ -413,6 +428,7 @@ int main(void)
 		cmocka_unit_test(test_lease_never_reserved),
 		cmocka_unit_test(test_exhausted_while_cooling),
 		cmocka_unit_test(test_recently_released_comes_last),
+		cmocka_unit_test(test_a_returned_lease_may_be_the_next),
 		cmocka_unit_test(test_cooling_order),
 		cmocka_unit_test(test_release_is_strict),
 		cmocka_unit_test(test_adopt),
