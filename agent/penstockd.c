@@ -169,7 +169,7 @@ static int check_programs(const struct config *config, struct error *err)
 		return 0;
 	if (access(qemu, X_OK) < 0)
 		return error_errno(err, "driver qemu: %s (package qemu-system-x86)", qemu);
-	snprintf(path, sizeof(path), "%s/vmlinuz", config->guest_directory);
+	snprintf(path, sizeof(path), "%s/vmlinux", config->guest_directory);
 	if (access(path, R_OK) < 0)
 		return error_errno(err, "guest_directory: %s (build-guest.sh makes it)", path);
 	return 0;

@@ -16,7 +16,7 @@ PACKAGES=(
 	# the agent at run time
 	qemu-system-x86 e2fsprogs squashfs-tools
 	# guest and test images
-	kmod cpio xz-utils zstd busybox-static
+	kmod cpio lz4 xz-utils zstd busybox-static
 	# tests
 	iproute2 iputils-ping nftables procps util-linux curl jq python3-pytest python3-jsonschema python3-yaml
 	nfs-ganesha nfs-ganesha-vfs prometheus systemd containernetworking-plugins iptables tcpdump

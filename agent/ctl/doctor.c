@@ -189,7 +189,7 @@ static void check_files(struct finding *finding, const char *directory, const ch
 
 static void check_guest(const struct host *host, struct finding *finding)
 {
-	static const char *const files[] = {"vmlinuz", "initramfs.cpio", NULL};
+	static const char *const files[] = {"vmlinux", "initramfs.cpio", NULL};
 
 	check_files(finding, host->config.guest_directory, files,
 		    strcmp(host->config.driver, "qemu") == 0,

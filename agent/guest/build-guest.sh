@@ -5,10 +5,10 @@
 #
 #     build-guest.sh DIRECTORY PENSTOCK_INIT
 #
-# DIRECTORY then holds vmlinuz, initramfs.cpio and guest.version. Files are replaced by
+# DIRECTORY then holds vmlinux, initramfs.cpio and guest.version. Files are replaced by
 # rename; running VMs keep the ones they opened. When nothing changed, nothing is done. The kernel
 # package is kept in DIRECTORY/package: remove that to fetch a newer one.
-# Needs apt-get (network, once), dpkg, kmod, cpio.
+# Needs apt-get (network, once), dpkg, kmod, cpio, lz4.
 set -euo pipefail
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -56,6 +56,26 @@ fetch_package() {
 	mv "$out/package.new" "$out/package"
 }
 
+number_at() { od -A n -t "u$3" -j "$2" -N "$3" --endian=little "$1" | tr -d ' '; }
+
+# A packaged kernel unpacks itself at every boot, on the guest's CPU: half a second under emulation.
+# Unpacked once, here, it is started by its PVH entry. Where the payload lies is said by the setup
+# header (Documentation/x86/boot.rst: setup_sects, payload_offset, payload_length); its last four
+# bytes are the size of what it unpacks to.
+unpack_kernel() { # VMLINUZ VMLINUX
+	local start length size
+	start=$((($(number_at "$1" $((0x1f1)) 1) + 1) * 512 + $(number_at "$1" $((0x248)) 4)))
+	length=$(($(number_at "$1" $((0x24c)) 4) - 4))
+	size=$(number_at "$1" $((start + length)) 4)
+	head -c "$((start + length))" "$1" | tail -c "$length" >"$work/payload"
+	case $(od -A n -t x1 -N 4 "$work/payload" | tr -d ' ') in
+	02214c18) lz4 -dc "$work/payload" ;;
+	fd377a58) xz -dc <"$work/payload" ;;
+	28b52ffd) zstd -dc "$work/payload" ;;
+	*) die "$(basename "$1"): neither lz4 nor xz nor zstd" ;;
+	esac >"$2"
+	[ "$(stat -c %s "$2")" -eq "$size" ] || die "$(basename "$1") did not unpack to $size bytes"
+}
 
 # Prints the files of the modules, in load order, each once; built-in ones are skipped.
 module_files() {
@@ -81,7 +101,7 @@ flock 9
 [ -n "$(package_file)" ] || fetch_package
 package=$(package_file)
 build=$({ sha256sum <"$package"; sha256sum <"$init"; sha256sum <"$self"; } | sha256sum | cut -c1-64)
-if [ -s "$out/vmlinuz" ] && [ -s "$out/initramfs.cpio" ] &&
+if [ -s "$out/vmlinux" ] && [ -s "$out/initramfs.cpio" ] &&
 	grep -qsx "build $build" "$out/guest.version"; then
 	say "up to date ($(sed -n 's/^kernel //p' "$out/guest.version"))"
 	exit 0
@@ -105,13 +125,13 @@ pack_modules nfs.list "${nfs[@]}"
 install -m 0755 "$init" "$work/root/init"
 
 say "packing the initramfs"
-cp "$work/kernel/boot/vmlinuz-$release" "$work/vmlinuz"
+unpack_kernel "$work/kernel/boot/vmlinuz-$release" "$work/vmlinux"
 (cd "$work/root" && find . -mindepth 1 | sort | cpio --quiet -o -H newc -R 0:0 --reproducible) \
 	>"$work/initramfs.cpio"
 printf 'kernel %s\nbuild %s\n' "$release" "$build" >"$work/guest.version"
-chmod 0644 "$work/vmlinuz" "$work/initramfs.cpio" "$work/guest.version"
-sync "$work/vmlinuz" "$work/initramfs.cpio" "$work/guest.version"
+chmod 0644 "$work/vmlinux" "$work/initramfs.cpio" "$work/guest.version"
+sync "$work/vmlinux" "$work/initramfs.cpio" "$work/guest.version"
 # The version goes last: it vouches for the other two.
-mv "$work/vmlinuz" "$work/initramfs.cpio" "$out/"
+mv "$work/vmlinux" "$work/initramfs.cpio" "$out/"
 mv "$work/guest.version" "$out/"
 say "ready: $out (kernel $release, initramfs $(du -h "$out/initramfs.cpio" | cut -f1))"

@@ -54,7 +54,7 @@ int guest_bundle_open(const char *directory, struct guest_bundle *ret_bundle, st
 	    !find_line(version, "build", bundle.build, sizeof(bundle.build)))
 		return error_set(err, EINVAL, "%s/guest.version: no kernel or build line",
 				 directory);
-	result = open_file(directory_fd, directory, "vmlinuz", &bundle.kernel_fd, err);
+	result = open_file(directory_fd, directory, "vmlinux", &bundle.kernel_fd, err);
 	if (result == 0)
 		result = open_file(directory_fd, directory, "initramfs.cpio", &bundle.initramfs_fd,
 				   err);

@@ -70,7 +70,7 @@ int image_unpack_prepare(const char *state_directory, const char *identity, int 
 int image_unpack_commit(const char *state_directory, const char *identity, struct error *err);
 
 // The kernel and initramfs of the microVMs, made by build-guest.sh in one directory.
-struct guest_bundle {                // files vmlinuz, initramfs.cpio, guest.version
+struct guest_bundle {                // files vmlinux, initramfs.cpio, guest.version
 	int kernel_fd, initramfs_fd; // owned
 	char kernel_release[64];     // "6.1.0-40-cloud-amd64"
 	char build[65];              // identity of the whole bundle

@@ -25,7 +25,7 @@ struct config {
 	char state_directory[CONFIG_PATH_MAX];   // database, cells, disks, templates, metering
 	char runtime_directory[CONFIG_PATH_MAX]; // lock
 	char image_directory[CONFIG_PATH_MAX];   // <name>.squashfs, <name>.json
-	char guest_directory[CONFIG_PATH_MAX];   // vmlinuz, initramfs.cpio
+	char guest_directory[CONFIG_PATH_MAX];   // vmlinux, initramfs.cpio
 	char program_directory[CONFIG_PATH_MAX]; // penstock-shim, penstock-probe, penstock-init
 	char socket[CONFIG_PATH_MAX];            // the API
 	char writer_group[CONFIG_NAME_MAX];      // may change, besides root; "" nobody

@@ -193,7 +193,7 @@ static void test_bundle(void **state)
 
 	assert_int_equal(guest_bundle_open(place->images, &bundle, &err), -ENOENT);
 	write_text(place->images, "guest.version", "kernel 6.1.0-1-cloud-amd64\nbuild 00ff\n");
-	write_text(place->images, "vmlinuz", "k");
+	write_text(place->images, "vmlinux", "k");
 	assert_int_equal(guest_bundle_open(place->images, &bundle, &err), -ENOENT);
 	assert_non_null(strstr(err.message, "initramfs.cpio (made by build-guest.sh)"));
 	write_text(place->images, "initramfs.cpio", "i");
