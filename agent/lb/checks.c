@@ -104,6 +104,7 @@ static void command_fill(const struct lb_member *member, struct probe_command *c
 	command->source = member->group->source;
 	command->interval_ms = check->interval_ms;
 	command->timeout_ms = check->timeout_ms;
+	command->eager = member->health.state == LB_STATE_INITIAL;
 	memcpy(command->matcher, check->matcher, sizeof(command->matcher));
 	snprintf(command->path, sizeof(command->path), "%s", check->path);
 }

@@ -40,15 +40,23 @@ static const struct lb_balancer *group_user(const struct lb_group_entry *group)
 	return NULL;
 }
 
+static void members_use(struct lb_group_entry *group)
+{
+	for (size_t i = 0; i < group->count; i++)
+		lb_member_use(group->members[i]);
+}
+
+// What is tested as before is left alone: a check that is set again loses its rhythm.
 static void group_use(struct lb_group_entry *group)
 {
 	const struct lb_balancer *user = group_user(group);
+	uint32_t source = user ? user->address : 0;
 
+	if (group->used == (user != NULL) && group->source == source)
+		return;
 	group->used = user;
-	group->source = user ? user->address : 0;
-	group->changed = true;
-	for (size_t i = 0; i < group->count; i++)
-		lb_member_use(group->members[i]);
+	group->source = source;
+	members_use(group);
 }
 
 // After any change of balancers or groups.
@@ -193,7 +201,7 @@ static void group_update(struct lb_group_entry *entry, const struct lb_group *gr
 {
 	if (!checks_equal(&entry->group.check, &group->check)) {
 		entry->group.check = group->check;
-		group_use(entry);
+		members_use(entry);
 	}
 	entry->group.drain_seconds = group->drain_seconds;
 }
@@ -215,7 +223,8 @@ int lb_group_ensure(struct lb *lb, const struct lb_group *group, struct error *e
 		return 0;
 	}
 	entry = lb_allocate(1, sizeof(*entry));
-	*entry = (struct lb_group_entry){.next = vpc->groups, .vpc = vpc, .group = *group};
+	*entry = (struct lb_group_entry){
+		.next = vpc->groups, .vpc = vpc, .group = *group, .changed = true};
 	vpc->groups = entry;
 	vpc_use(vpc); // listeners may have waited for it
 	return 0;

@@ -2,9 +2,10 @@
 // One attempt of a check: connect from the balancer's address; for HTTP send a GET and
 // read the first 13 bytes of the answer. Each attempt has one absolute deadline.
 //
-// Eagerness: a new check is tried again after 100, 200, 400 ... ms during its first
+// Eagerness: a new target is tried again after 100, 200, 400 ... ms during its first
 // interval, and failures of that time are not told: a container that needs half a
-// second to listen is healthy after that half second, not an interval later.
+// second to listen is healthy after that half second, not an interval later. Of a target
+// whose health is known (its check was changed, or the probe is new) every failure counts.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -63,7 +64,8 @@ struct probe_check *probe_check_new(const struct probe_command *command, int64_t
 		.timeout_ms = command->timeout_ms,
 		.request = command->protocol == PROBE_HTTP ? format_request(command) : NULL,
 		.due_us = now_us,
-		.eager_until_us = now_us + (int64_t)command->interval_ms * 1000,
+		.eager_until_us =
+			command->eager ? now_us + (int64_t)command->interval_ms * 1000 : 0,
 		.retry_ms = RETRY_FIRST_MS,
 		.fd = -1,
 	};

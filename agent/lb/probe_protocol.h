@@ -24,6 +24,7 @@ struct probe_command {
 	uint32_t address, port;
 	uint32_t source; // address to connect from
 	uint32_t interval_ms, timeout_ms;
+	uint32_t eager; // nothing is known of the target yet: see probe_attempt.c
 	uint8_t matcher[PROBE_MATCHER_BYTES];
 	char path[PROBE_PATH_SIZE]; // NUL-terminated
 };

@@ -193,6 +193,27 @@ static void test_reasons(void **state)
 		assert_in_range(ask(client_fd, NULL), 0, TASKS - 1);
 }
 
+// Whatever becomes of other groups, a target that fails is found out.
+static void test_checks_while_other_groups_change(void **state)
+{
+	struct lb_group group = group_of(LB_PROTOCOL_HTTP, IMPATIENT_MS);
+	struct lb_group other = group_of(LB_PROTOCOL_TCP, PATIENT_MS);
+	int64_t deadline_us = clock_monotonic_us() + DEADLINE_US;
+
+	(void)state;
+	configure(LB_PROTOCOL_HTTP);
+	assert_ok(lb_group_ensure(lb, &group, &err), &err);
+	await_healthy(1);
+	shared->servers[0].status = 500;
+	snprintf(other.id, sizeof(other.id), "other");
+	while (status_of(0).state != LB_STATE_UNHEALTHY) {
+		assert_ok(lb_group_ensure(lb, &other, &err), &err);
+		run_for(50000);
+		lb_group_remove(lb, other.id);
+		assert_true(clock_monotonic_us() < deadline_us);
+	}
+}
+
 static void test_unused(void **state)
 {
 	struct lb_group group = group_of(LB_PROTOCOL_TCP, PATIENT_MS);
@@ -365,6 +386,7 @@ int main(void)
 		LB_TEST(test_drain_is_quick_without_connections),
 		LB_TEST(test_taken_back),
 		LB_TEST(test_reasons),
+		LB_TEST(test_checks_while_other_groups_change),
 		LB_TEST(test_unused),
 		LB_TEST(test_restart),
 		LB_TEST(test_probe_is_started_again),

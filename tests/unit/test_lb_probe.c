@@ -88,7 +88,8 @@ static void test_eagerness(void **state)
 					.protocol = PROBE_TCP,
 					.port = 80,
 					.interval_ms = 1000,
-					.timeout_ms = 500};
+					.timeout_ms = 500,
+					.eager = 1};
 	struct probe_check *check = probe_check_new(&command, 0);
 	struct probe_result failed = {.outcome = PROBE_FAILED}, passed = {.outcome = PROBE_PASS};
 
@@ -111,6 +112,12 @@ static void test_eagerness(void **state)
 	check = probe_check_new(&command, 0);
 	assert_true(probe_attempt_finish(check, &passed, 0));
 	assert_true(probe_attempt_finish(check, &failed, 1)); // eager no more
+	probe_check_free(check);
+
+	command.eager = 0; // its health is known
+	check = probe_check_new(&command, 0);
+	assert_true(probe_attempt_finish(check, &failed, 1));
+	assert_int_equal(check->due_us, 1000000);
 	probe_check_free(check);
 }
 
