@@ -98,6 +98,7 @@ static size_t unique_counts(struct lb_connection_count *counts, size_t count)
 
 static void count_end(struct lb_vpc *vpc)
 {
+	lb_watch_remove(&vpc->count_watch, vpc->count_fd);
 	close_fd(&vpc->count_fd);
 	free(vpc->counts);
 	vpc->counts = NULL;

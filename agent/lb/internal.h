@@ -123,6 +123,7 @@ void lb_event_member(struct lb *lb, enum lb_event_kind kind, const struct lb_mem
 void lb_event_error(struct lb_vpc *vpc, const struct error *err);
 int lb_watch_add(struct lb_watch *watch, int fd, uint32_t events, struct error *err);
 void lb_watch_change(struct lb_watch *watch, int fd, uint32_t events);
+void lb_watch_remove(struct lb_watch *watch, int fd); // before it is closed; -1 is fine
 
 // ---- config.c
 struct lb_group_entry *lb_group_find(const struct lb *lb, const char *group_id);

@@ -213,6 +213,13 @@ void lb_watch_change(struct lb_watch *watch, int fd, uint32_t events)
 	epoll_ctl(watch->vpc->lb->epoll_fd, EPOLL_CTL_MOD, fd, &event);
 }
 
+// Closing alone is not enough: while a child that was just forked holds a copy, the open file lives
+// on in the epoll instance.
+void lb_watch_remove(struct lb_watch *watch, int fd)
+{
+	epoll_ctl(watch->vpc->lb->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
 int lb_poll_fd(const struct lb *lb)
 {
 	return lb->epoll_fd;

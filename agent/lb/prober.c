@@ -66,6 +66,7 @@ void lb_prober_stop(struct lb_vpc *vpc)
 {
 	siginfo_t info;
 
+	lb_watch_remove(&vpc->probe_socket_watch, vpc->probe_fd);
 	close_fd(&vpc->probe_fd);
 	vpc->probe_blocked = false;
 	if (vpc->probe.pid < 0)
@@ -73,6 +74,7 @@ void lb_prober_stop(struct lb_vpc *vpc)
 	kill(vpc->probe.pid, SIGKILL); // not reaped yet: the pid is still its own
 	while (waitid(P_PID, (id_t)vpc->probe.pid, &info, WEXITED) < 0 && errno == EINTR)
 		continue;
+	lb_watch_remove(&vpc->probe_process_watch, vpc->probe.pidfd);
 	process_close(&vpc->probe);
 	vpc->probe = PROCESS_NONE;
 }

@@ -75,7 +75,7 @@ static _Noreturn void serve(int listener, int task)
 	}
 }
 
-static pid_t fork_child(void)
+pid_t fork_child(void)
 {
 	pid_t child = fork();
 
@@ -85,7 +85,7 @@ static pid_t fork_child(void)
 	return child;
 }
 
-static void end_child(pid_t child)
+void end_child(pid_t child)
 {
 	kill(child, SIGKILL);
 	assert_int_equal(waitpid(child, NULL, 0), child);

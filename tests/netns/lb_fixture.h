@@ -42,6 +42,8 @@ int house_raze(void **state);
 int lb_setup(void **state); // per test
 int lb_teardown(void **state);
 
+pid_t fork_child(void); // killed with its parent
+void end_child(pid_t child);
 // One connection from a namespace to the VIP; who answered, or -1. *ret_fd: left open there.
 int ask(int namespace_fd, int *ret_fd);
 // A process that connects and connects until load_end(); counts in `shared`.

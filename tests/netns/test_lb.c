@@ -285,10 +285,21 @@ static pid_t find_probe(void)
 	return 0;
 }
 
+static pid_t await_probe_other_than(pid_t first)
+{
+	pid_t second = 0;
+
+	while (second == 0 || second == first) {
+		turn(50000, NULL, NULL);
+		second = find_probe();
+	}
+	return second;
+}
+
 static void test_probe_is_started_again(void **state)
 {
 	struct lb_group group = group_of(LB_PROTOCOL_HTTP, IMPATIENT_MS);
-	pid_t first, second = 0;
+	pid_t first;
 
 	(void)state;
 	configure(LB_PROTOCOL_HTTP);
@@ -296,14 +307,31 @@ static void test_probe_is_started_again(void **state)
 	first = find_probe();
 	assert_true(first > 0);
 	kill(first, SIGKILL);
-	while (second == 0 || second == first) {
-		turn(50000, NULL, NULL);
-		second = find_probe();
-	}
+	await_probe_other_than(first);
 	assert_int_equal(status_of(0).state, LB_STATE_HEALTHY); // the past still counts
 	shared->servers[0].status = 500;
 	assert_ok(lb_group_ensure(lb, &group, &err), &err);
 	await(LB_EVENT_TARGET_STATE, "unhealthy", 0);
+}
+
+// A child of the agent that was only forked holds every descriptor for a while: what it keeps of a
+// probe that ended says nothing about the next one.
+static void test_the_end_of_a_probe_is_heard_once(void **state)
+{
+	pid_t holder, first, second;
+
+	(void)state;
+	configure(LB_PROTOCOL_TCP);
+	await_healthy(1);
+	first = find_probe();
+	holder = fork_child();
+	if (holder == 0)
+		pause();
+	kill(first, SIGKILL);
+	second = await_probe_other_than(first);
+	run_for(1500000); // longer than an ended probe is waited with
+	assert_int_equal(find_probe(), second);
+	end_child(holder);
 }
 
 // The probe has no identity to speak of.
@@ -390,6 +418,7 @@ int main(void)
 		LB_TEST(test_unused),
 		LB_TEST(test_restart),
 		LB_TEST(test_probe_is_started_again),
+		LB_TEST(test_the_end_of_a_probe_is_heard_once),
 		LB_TEST(test_probe_is_confined),
 		LB_TEST(test_groups_come_and_go),
 		LB_TEST(test_foreign_deletion),
