@@ -221,16 +221,6 @@ int task_adopt_identities(struct task *task, struct error *err)
 void task_release_address(struct task *task)
 {
 	const struct task_network *network = &task->status.network;
-	struct network_subnet *subnet = network_subnet_find(task->engine, network->subnet_id);
-	int64_t until_ms = clock_wall_ms() + task->engine->config->cooldown_seconds * 1000LL;
-	char text[IPV4_TEXT_SIZE];
-	struct store_lease lease = {.subnet = network->subnet_id,
-				    .address = ipv4_format(network->private_ipv4_address, text),
-				    .until_ms = until_ms};
-	struct error ignored = {0}; // without the record it cools down until the next restart only
 
-	if (!subnet || !ipam_release(subnet->ipam, network->private_ipv4_address, until_ms))
-		return;
-	if (task->engine->config->cooldown_seconds > 0)
-		store_lease_put(task->engine->store, &lease, &ignored);
+	network_release_address(task->engine, network->subnet_id, network->private_ipv4_address);
 }

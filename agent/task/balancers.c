@@ -53,16 +53,13 @@ static int ensure_address(struct engine *engine, const char *id, struct network_
 static int give_back(struct engine *engine, const struct network_balancer *balancer,
 		     struct error *err)
 {
-	int64_t until_ms = clock_wall_ms() + engine->config->cooldown_seconds * 1000LL;
-	struct network_subnet *subnet = network_subnet_find(engine, balancer->subnet_id);
 	struct network_vpc *vpc = network_vpc_find(engine, balancer->vpc_id);
 
 	if (vpc && sg_balancer_remove(vpc->sg, network_batch(vpc), balancer->id, err) < 0)
 		return -err->code;
 	if (netif_address_remove(engine->netif, balancer->vpc_id, balancer->address, err) < 0)
 		return -err->code;
-	if (subnet)
-		ipam_release(subnet->ipam, balancer->address, until_ms);
+	network_release_address(engine, balancer->subnet_id, balancer->address);
 	if (vpc)
 		network_reap(vpc); // its connections, too
 	return 0;

@@ -200,6 +200,7 @@ int group_apply(struct engine *engine, const char *id, struct error *err);
 void network_free(struct engine *engine);
 struct network_vpc *network_vpc_find(struct engine *engine, const char *id);
 struct network_subnet *network_subnet_find(struct engine *engine, const char *id);
+void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address);
 struct nft_batch *network_batch(struct network_vpc *vpc);
 void network_reap(struct network_vpc *vpc); // deletes the retired ENIs in a janitor
 void network_retry(struct engine *engine);  // what failed of that, or could not be read

@@ -3,6 +3,7 @@
 
 import subprocess
 
+from harness import documents
 from harness.client import PATIENCE, eventually
 from harness.documents import ANYWHERE, IDLE, WEB, group, shell, task, tcp
 
@@ -210,6 +211,20 @@ def test_a_balancer_gives_back_its_own_address_only(host, network):
     network.put("/v1/load-balancers/more", front("other", "other")).expect(201)
     assert network.get("/v1/load-balancers/more")["status"]["privateIpv4Address"] == "10.0.1.5"
     assert network.get("/v1/load-balancers/theirs")["status"]["privateIpv4Address"] == "10.0.1.4"
+
+
+def test_an_address_cools_down_through_a_restart(make_host):
+    host = make_host(cooldown_seconds=3600)
+    client = host.client
+    client.apply({**documents.network(), "/v1/load-balancers/first": front("web", "web")})
+    used = {client.get("/v1/load-balancers/first")["status"]["privateIpv4Address"]}
+    used.add(address(client.run_task("t", task())))
+    client.stop_task("t")
+    client.delete("/v1/load-balancers/first").expect(204)
+    host.restart()
+    for name in ("second", "third"):
+        client.put(f"/v1/load-balancers/{name}", front("web", "web")).expect(201)
+        assert client.get(f"/v1/load-balancers/{name}")["status"]["privateIpv4Address"] not in used
 
 
 def test_an_exhausted_subnet_says_so(network):
