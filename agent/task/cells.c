@@ -260,13 +260,16 @@ void cell_adopt_again(struct task *task)
 }
 
 // What the balancers' table still serves is said again before it is made anew: no connection is
-// lost, and a drain goes on.
+// lost. What was draining drains again, without having been served in between.
 static void keep_targets(struct task *task)
 {
 	const struct log_context context = {task->id, task->status.network.eni_id};
 	struct error err = {0};
 
-	if (task->status.progress[STEP_TARGETS].applied && targets_apply(task, &err) < 0)
+	if (!task->status.progress[STEP_TARGETS].applied)
+		return;
+	if (targets_apply(task, &err) < 0 ||
+	    (task->status.desired_status == TASK_STOPPED && targets_undo(task, &err) < 0))
 		log_warning(&context, "targets: %s", err.message);
 }
 

@@ -54,17 +54,16 @@ def task(*containers, cpu="256", memory="512", groups=("web",), subnet="web", **
     }
 
 
-def target_group(port=80, **health):
+def target_group(delay=5):
     return {
         "vpcId": "net",
         "protocol": "TCP",
-        "port": port,
-        "deregistrationDelaySeconds": 5,
+        "port": 80,
+        "deregistrationDelaySeconds": delay,
         "healthCheck": {
             "protocol": "HTTP",
             "path": "/",
             "intervalSeconds": 5,
             "timeoutSeconds": 5,
-            **health,
         },
     }

@@ -2,11 +2,14 @@
 """A load balancer before tasks: health, sharing, draining, no failed request."""
 
 import collections
+import os
+import signal
 import subprocess
+import time
 
 import pytest
 
-from harness.client import PATIENCE, eventually
+from harness.client import PATIENCE, eventually, is_stopped
 from harness.documents import WEB, group, shell, target_group, task, tcp
 
 pytestmark = pytest.mark.slow
@@ -45,12 +48,12 @@ def curl(host, vip):
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def wait_healthy(host, count):
-    def healthy():
-        targets = host.client.get("/v1/target-groups/web/targets")["items"]
-        return sum(target["targetHealth"]["state"] == "healthy" for target in targets) == count
+def targets(host):
+    return host.client.get("/v1/target-groups/web/targets")["items"]
 
-    eventually(healthy)
+
+def wait_healthy(host, count):
+    eventually(lambda: sum(target["targetHealth"]["state"] == "healthy" for target in targets(host)) == count)
 
 
 def test_requests_are_shared_and_draining_loses_none(outside, vip):
@@ -80,4 +83,73 @@ def test_the_balancer_outlives_the_agent(outside, vip):
     assert curl(outside, vip)
     outside.start()
     assert curl(outside, vip)
+    outside.client.stop_task("a")
+
+
+
+class Connection:
+    """Through the balancer, from `outside`, open until it is closed."""
+
+    def __init__(self, host, vip):
+        script = "exec 3<>/dev/tcp/$0/80 && echo && exec cat"
+        self.process = host.spawn("bash", "-c", script, vip, namespace="outside",
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout.readline() == b"\n"
+
+    def close(self):
+        self.process.stdin.close()
+        assert self.process.wait(PATIENCE) == 0
+
+
+def test_a_target_that_drains_is_not_served_again_after_a_restart(outside, vip):
+    client = outside.client
+    shim = client.run_task("a", web_task())["status"]["shim"]["pid"]
+    wait_healthy(outside, 1)
+    connection = Connection(outside, vip)
+    client.put("/v1/target-groups/web", target_group(delay=3600)).expect(200)
+    client.request("POST", "/v1/tasks/a/stop").expect(200)
+    os.kill(shim, signal.SIGSTOP)  # the agent is to find out by itself
+    outside.restart()
+    assert [target["targetHealth"]["state"] for target in targets(outside)] == ["draining"]
+    assert curl(outside, vip) is None
+    os.kill(shim, signal.SIGCONT)
+    connection.close()
+    client.wait_task("a", is_stopped)
+
+
+def test_a_call_may_shorten_the_drain(outside, vip):
+    client = outside.client
+    client.run_task("a", web_task())
+    wait_healthy(outside, 1)
+    connection = Connection(outside, vip)
+    client.put("/v1/target-groups/web", target_group(delay=3600)).expect(200)
+    client.request("POST", "/v1/tasks/a/stop").expect(200)
+    begin = time.monotonic()
+    client.stop_task("a", drainSeconds=1)  # an hour would be longer than anybody waits here
+    assert time.monotonic() - begin >= 1, "the connection was not waited for"
+    connection.close()
+
+
+def rows(table):
+    """A table of penstockctl as dictionaries, one a row."""
+    heading, *lines = table.splitlines()
+    columns = heading.split()
+    return [dict(zip(columns, line.split())) for line in lines]
+
+
+def test_the_command_line_shows_targets_and_interfaces(outside, vip):
+    running = outside.client.run_task("a", web_task())["status"]
+    network = running["network"]
+    wait_healthy(outside, 1)
+    header, _, listener, table = outside.ctl("lb", "front").stdout.split("\n", 3)
+    assert header.split() == ["front", "address", vip, "subnet", "web"]
+    assert listener.split() == ["TCP", "80", "->", "web"]
+    (target,) = rows(table.replace("TARGET GROUP", "GROUP"))
+    assert target == {"GROUP": "web", "TARGET": network["privateIpv4Address"], "PORT": "80", "TASK": "a",
+                      "STATE": "healthy"}
+    (eni,) = rows(outside.ctl("eni").stdout)
+    assert eni == rows(outside.ctl("eni", network["eniId"]).stdout)[0]
+    assert eni == {"ENI": network["eniId"], "TASK": "a", "VPC": "net", "SUBNET": "web",
+                   "ADDRESS": network["privateIpv4Address"], "MAC": network["macAddress"],
+                   "INTERFACE": network["interfaceName"], "GROUPS": "web"}
     outside.client.stop_task("a")
