@@ -11,15 +11,39 @@ import pytest
 
 from harness import documents
 from harness.client import is_running, is_stopped
-from harness.documents import IDLE, shell, task
+from harness.documents import IDLE, shell, target_group, task
 from harness.host import IMAGES
 
 STEPS = ["image", "cell", "disk", "eni", "policy", "link", "volumes", "vmm", "guest", "targets"]
 
 
 def document():
-    """Waits for its SIGTERM, so that stopping is as quick as can be."""
-    return task(shell("main", IDLE, stopTimeout=2))
+    """Has something to do at every step. Waits for its SIGTERM, so that stopping is as quick as
+    can be."""
+    main = shell("main", IDLE, portMappings=[{"containerPort": 80}],
+                 mountPoints=[{"sourceVolume": "data", "containerPath": "/data"}])
+    return task(
+        main,
+        volumes=[{"name": "data"}],
+        loadBalancers=[{"targetGroup": "web", "containerName": "main", "containerPort": 80}],
+    )
+
+
+@pytest.fixture
+def network(network):
+    """With a balancer before the tasks."""
+    listener = {"protocol": "TCP", "port": 80, "targetGroup": "web"}
+    network.apply(
+        {
+            "/v1/target-groups/web": target_group(delay=1),
+            "/v1/load-balancers/front": {"subnetId": "web", "securityGroups": ["web"], "listeners": [listener]},
+        }
+    )
+    return network
+
+
+def targets(host):
+    return host.client.get("/v1/target-groups/web/targets")["items"]
 
 
 def settled(status):
@@ -30,7 +54,9 @@ def assert_works(host):
     """Nothing is left, nothing is held back: the next task runs and stops."""
     status, report = host.fsck()
     assert status == 0, report
+    assert targets(host) == []
     host.client.run_task("next", document())
+    assert len(targets(host)) == 1
     host.client.stop_task("next")
 
 
