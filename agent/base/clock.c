@@ -22,12 +22,13 @@ int64_t clock_wall_ms(void)
 
 char *clock_format_rfc3339(int64_t wall_ms, char text[CLOCK_RFC3339_SIZE])
 {
-	time_t seconds = (time_t)(wall_ms / 1000);
+	int64_t ms = wall_ms < 0 ? 0 : wall_ms > CLOCK_WALL_MS_MAX ? CLOCK_WALL_MS_MAX : wall_ms;
+	time_t seconds = (time_t)(ms / 1000);
 	struct tm utc;
 	char date[CLOCK_RFC3339_SIZE - 8];
 
 	gmtime_r(&seconds, &utc);
 	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
-	snprintf(text, CLOCK_RFC3339_SIZE, "%s.%03dZ", date, (int)(wall_ms % 1000));
+	snprintf(text, CLOCK_RFC3339_SIZE, "%s.%03dZ", date, (int)(ms % 1000));
 	return text;
 }

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/scope.h"
 
 enum {
@@ -111,9 +112,20 @@ int shim_request_check(const struct shim_request *request, size_t fd_count, stru
 	return request->kind == SHIM_LAUNCH ? check_launch(&request->launch, err) : 0;
 }
 
+// Terminated, and one line that a terminal takes as text.
 static bool is_text(const char *text, size_t size)
 {
-	return memchr(text, '\0', size) != NULL;
+	const char *end = memchr(text, '\0', size);
+
+	for (const char *c = text; end && c < end; c++)
+		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+			return false;
+	return end;
+}
+
+static bool is_time(int64_t wall_ms)
+{
+	return wall_ms >= 0 && wall_ms <= CLOCK_WALL_MS_MAX;
 }
 
 static int check_container(const struct guest_container_status *container, struct error *err)
@@ -124,10 +136,10 @@ static int check_container(const struct guest_container_status *container, struc
 				 (int)container->health);
 	if (container->exit_code < GUEST_EXIT_NONE || container->exit_code > EXIT_CODE_MAX)
 		return error_set(err, EBADMSG, "exit code %d", container->exit_code);
-	if (container->started_ms < 0 || container->finished_ms < 0)
-		return error_set(err, EBADMSG, "a time before 1970");
+	if (!is_time(container->started_ms) || !is_time(container->finished_ms))
+		return error_set(err, EBADMSG, "a time before 1970 or after 9999");
 	if (!is_text(container->reason, sizeof(container->reason)))
-		return error_set(err, EBADMSG, "reason is not terminated");
+		return error_set(err, EBADMSG, "reason is no text");
 	return 0;
 }
 
@@ -138,7 +150,7 @@ static int check_guest(const struct guest_status *guest, struct error *err)
 	if (guest->container_count > GUEST_CONTAINERS_MAX)
 		return error_set(err, EBADMSG, "%u containers", guest->container_count);
 	if (!is_text(guest->failure, sizeof(guest->failure)))
-		return error_set(err, EBADMSG, "failure is not terminated");
+		return error_set(err, EBADMSG, "failure is no text");
 	for (uint32_t i = 0; i < GUEST_CONTAINERS_MAX; i++)
 		if (check_container(&guest->containers[i], err) < 0)
 			return error_wrap(err, "container %u", i);
@@ -155,10 +167,10 @@ static int check_vmm(const struct cell_status *status, struct error *err)
 		return error_set(err, EBADMSG, "VMM pid %d, exit code %d", status->vmm_pid,
 				 status->vmm_exit_code);
 	if (!is_text(status->vmm_failure, sizeof(status->vmm_failure)))
-		return error_set(err, EBADMSG, "VMM failure is not terminated");
-	if (status->vmm_started_ms < 0 || status->vmm_exited_ms < 0 ||
-	    status->guest_connected_ms < 0 || status->guest_running_ms < 0)
-		return error_set(err, EBADMSG, "a time before 1970");
+		return error_set(err, EBADMSG, "VMM failure is no text");
+	if (!is_time(status->vmm_started_ms) || !is_time(status->vmm_exited_ms) ||
+	    !is_time(status->guest_connected_ms) || !is_time(status->guest_running_ms))
+		return error_set(err, EBADMSG, "a time before 1970 or after 9999");
 	return 0;
 }
 

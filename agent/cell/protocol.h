@@ -97,7 +97,8 @@ uint64_t shim_slot_bit(enum vmm_attachment attachment, unsigned index);
 // Pure validation. -EBADMSG with what is wrong. `fd_count` is what came beside the request.
 int shim_request_check(const struct shim_request *request, size_t fd_count, struct error *err);
 
-// Pure validation: every enum and count in range, every text terminated. -EBADMSG.
+// Pure validation: every enum, count and time in range, every text terminated and free of control
+// characters. -EBADMSG.
 int cell_status_check(const struct cell_status *status, struct error *err);
 
 // "RUNNING" and the like.

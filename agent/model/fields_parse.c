@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/model/fields.h"
@@ -174,11 +175,9 @@ static void set_enum(struct parse *parse, const struct place *place, const struc
 // year.
 static bool time_from_text(const char *text, int64_t *ret_ms)
 {
-	const time_t year_10000 = 253402300800;
 	struct tm utc = {0};
 	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
 	uint32_t ms = 0;
-	time_t seconds;
 
 	if (!rest || strlen(rest) != 5 || rest[0] != '.' || rest[4] != 'Z')
 		return false;
@@ -187,9 +186,8 @@ static bool time_from_text(const char *text, int64_t *ret_ms)
 			return false;
 		ms = ms * 10 + (uint32_t)(rest[i] - '0');
 	}
-	seconds = timegm(&utc);
-	*ret_ms = (int64_t)seconds * 1000 + ms;
-	return seconds >= 0 && seconds < year_10000;
+	*ret_ms = (int64_t)timegm(&utc) * 1000 + ms;
+	return *ret_ms >= 0 && *ret_ms <= CLOCK_WALL_MS_MAX;
 }
 
 static void set_time(struct parse *parse, const struct place *place, const struct field *field,

@@ -3,12 +3,15 @@
 // process, applied), snapshots and the status file (checked, then read as the agent reads them).
 // The first byte chooses; what is missing of a struct is zero.
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/scope.h"
 #include "agent/cell/shim.h"
 #include "agent/cell/shim_merge.h"
+#include "agent/model/status.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -63,6 +66,34 @@ static void try_request(const uint8_t *data, size_t size)
 		close_fd(&fds[i]);
 }
 
+// What the agent takes over must come back from its store, else the task is lost at the next start.
+static void store(const struct cell_status *said)
+{
+	scoped(arena_release) struct arena arena = {0};
+	scoped(buffer_release) struct buffer record = {0};
+	struct container_status containers[GUEST_CONTAINERS_MAX] = {0};
+	struct task_status status = {.containers = containers,
+				     .container_count = GUEST_CONTAINERS_MAX,
+				     .execution_stopped_ms = said->vmm_exited_ms},
+			   again;
+	struct error err = {0};
+
+	snprintf(status.stopped_reason, sizeof(status.stopped_reason), "%s", said->guest.failure);
+	snprintf(status.undo_error, sizeof(status.undo_error), "%s", said->vmm_failure);
+	for (size_t i = 0; i < GUEST_CONTAINERS_MAX; i++) {
+		const struct guest_container_status *container = &said->guest.containers[i];
+
+		containers[i] = (struct container_status){.name = "web",
+							  .image = "busybox",
+							  .started_ms = container->started_ms,
+							  .finished_ms = container->finished_ms};
+		memcpy(containers[i].reason, container->reason, GUEST_REASON_MAX);
+	}
+	task_status_render(&status, &record);
+	if (task_status_parse(record.data, record.length, &arena, &again, &err) < 0)
+		abort();
+}
+
 static void try_status(const uint8_t *data, size_t size)
 {
 	static struct cell_status status;
@@ -77,9 +108,10 @@ static void try_status(const uint8_t *data, size_t size)
 	if (cell_status_check(&status, &err) < 0)
 		return;
 	said = status.guest;
-	cell_status_merge(&status, &said, INT64_MAX / 2, &durable);
+	cell_status_merge(&status, &said, CLOCK_WALL_MS_MAX, &durable);
 	if (cell_status_check(&status, &err) < 0)
 		abort(); // merging made something that the agent refuses
+	store(&status);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

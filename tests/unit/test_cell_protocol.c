@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "agent/base/buffer.h"
+#include "agent/base/clock.h"
 #include "agent/base/file.h"
 #include "agent/base/scope.h"
 #include "agent/cell/protocol.h"
@@ -143,6 +144,33 @@ static void test_statuses(void **state)
 	refuse_status(&bad);
 	bad = good;
 	bad.guest.containers[0].exit_code = 256;
+	refuse_status(&bad);
+}
+
+// What the agent could neither store nor print.
+static void test_status_times_and_texts(void **state)
+{
+	const int64_t bad_times[] = {-1, CLOCK_WALL_MS_MAX + 1, INT64_MAX};
+	struct cell_status good = empty_status(), bad;
+	struct error err = {0};
+
+	(void)state;
+	good.vmm_exited_ms = good.guest.containers[0].finished_ms = CLOCK_WALL_MS_MAX;
+	strcpy(good.vmm_failure, "start VMM: /opt/caf\u00e9: not found");
+	assert_int_equal(cell_status_check(&good, &err), 0);
+	for (size_t i = 0; i < ARRAY_LENGTH(bad_times); i++) {
+		bad = good;
+		bad.guest.containers[9].started_ms = bad_times[i];
+		refuse_status(&bad);
+		bad = good;
+		bad.guest_running_ms = bad_times[i];
+		refuse_status(&bad);
+	}
+	bad = good;
+	strcpy(bad.guest.containers[0].reason, "\x1b[2J");
+	refuse_status(&bad);
+	bad = good;
+	strcpy(bad.vmm_failure, "two\nlines");
 	refuse_status(&bad);
 }
 
@@ -341,6 +369,7 @@ int main(void)
 		cmocka_unit_test(test_requests),
 		cmocka_unit_test(test_launches),
 		cmocka_unit_test(test_statuses),
+		cmocka_unit_test(test_status_times_and_texts),
 		cmocka_unit_test(test_merge_goes_forward),
 		cmocka_unit_test(test_merge_goes_by_the_hosts_clock),
 		cmocka_unit_test(test_merge_keeps_the_first_failure),

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/json.h"
 #include "agent/base/scope.h"
 #include "agent/model/image_config.h"
@@ -132,6 +133,26 @@ static void test_status(void **state)
 	assert_true(again.progress[STEP_ENI].applied);
 	assert_int_equal(again.progress[STEP_ENI].duration_us, 900);
 	assert_false(again.progress[STEP_LINK].applied);
+}
+
+// A record that cannot be read back is a task that cannot be deleted.
+static void test_times_without_a_format(void **state)
+{
+	scoped(arena_release) struct arena arena = {0};
+	scoped(buffer_release) struct buffer text = {0};
+	struct task_status status = {.started_ms = CLOCK_WALL_MS_MAX + 1,
+				     .stopping_ms = INT64_MIN,
+				     .stopped_ms = INT64_MAX},
+			   again;
+	struct error err = {0};
+
+	(void)state;
+	task_status_render(&status, &text);
+	if (task_status_parse(text.data, text.length, &arena, &again, &err) < 0)
+		fail_msg("%s", err.message);
+	assert_true(again.started_ms == CLOCK_WALL_MS_MAX);
+	assert_true(again.stopping_ms == 0);
+	assert_true(again.stopped_ms == CLOCK_WALL_MS_MAX);
 }
 
 static void test_bad_status(void **state)
@@ -357,11 +378,17 @@ static void test_event_document(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_status),         cmocka_unit_test(test_bad_status),
-		cmocka_unit_test(test_names),          cmocka_unit_test(test_docker_id),
-		cmocka_unit_test(test_object_status),  cmocka_unit_test(test_image_config),
-		cmocka_unit_test(test_stop_request),   cmocka_unit_test(test_metadata),
-		cmocka_unit_test(test_error_document), cmocka_unit_test(test_list_document),
+		cmocka_unit_test(test_status),
+		cmocka_unit_test(test_bad_status),
+		cmocka_unit_test(test_times_without_a_format),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_docker_id),
+		cmocka_unit_test(test_object_status),
+		cmocka_unit_test(test_image_config),
+		cmocka_unit_test(test_stop_request),
+		cmocka_unit_test(test_metadata),
+		cmocka_unit_test(test_error_document),
+		cmocka_unit_test(test_list_document),
 		cmocka_unit_test(test_event_document),
 	};
 
