@@ -104,6 +104,7 @@ struct lb_vpc {
 
 struct lb {
 	struct netif *netif;
+	char *install;
 	char *probe_path;
 	uid_t probe_uid;
 	gid_t probe_gid;

@@ -40,8 +40,9 @@ int lb_open(const struct lb_options *options, struct lb **ret_lb, struct error *
 			  .keep_identity = options->keep_identity,
 			  .provider = &lb_provider_nft,
 			  .epoll_fd = epoll_create1(EPOLL_CLOEXEC)};
+	lb->install = strdup(options->install);
 	lb->probe_path = strdup(options->probe_path);
-	if (lb->epoll_fd < 0 || !lb->probe_path)
+	if (lb->epoll_fd < 0 || !lb->install || !lb->probe_path)
 		return error_errno(err, "load balancing: create epoll instance");
 	*ret_lb = take_ptr(&lb);
 	return 0;
@@ -82,6 +83,7 @@ void lb_close(struct lb *lb)
 		vpc_free(vpc);
 	}
 	close_fd(&lb->epoll_fd);
+	free(lb->install);
 	free(lb->probe_path);
 	free(lb->events);
 	free(lb);

@@ -54,6 +54,7 @@ struct lb;
 
 struct lb_options {
 	struct netif *netif;    // borrowed
+	const char *install;    // the probes' mark
 	const char *probe_path; // the penstock-probe executable
 	uid_t probe_uid;
 	gid_t probe_gid;

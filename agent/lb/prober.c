@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The probe's process: started when the first check needs it, again a second after it ended.
-// It needs no record: it ends by itself when the agent's end of its socket is gone.
+// It needs no record: the kernel ends it with the agent. Its arguments carry the install's name:
+// fsck finds it by them.
 #include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -16,7 +17,7 @@ enum { RESTART_AFTER_US = 1000000 };
 static int spawn(struct lb_vpc *vpc, int child_fd, struct process *ret_process, struct error *err)
 {
 	const struct lb *lb = vpc->lb;
-	const char *const argv[] = {lb->probe_path, vpc->id, NULL};
+	const char *const argv[] = {lb->probe_path, lb->install, vpc->id, NULL};
 	const struct spawn_fd fds[] = {{child_fd, PROBE_SOCKET_FD}, {STDERR_FILENO, STDERR_FILENO}};
 	scoped_fd int netns_fd = -1;
 

@@ -263,7 +263,8 @@ static int open_modules(struct engine *engine, struct error *err)
 {
 	const struct config *config = engine->config;
 	char path[CONFIG_PATH_MAX + 32];
-	struct lb_options lb_options = {.probe_path = path,
+	struct lb_options lb_options = {.install = config->install,
+					.probe_path = path,
 					.probe_uid = config->uid_first + config->uid_count,
 					.probe_gid = config->uid_first + config->uid_count};
 

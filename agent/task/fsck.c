@@ -123,8 +123,9 @@ struct fsck_finding *fsck_find(struct check *check, const char *kind, const char
 
 // --- All of it ---
 
-static bool agent_runs(const struct config *config)
+static void find_agent(struct check *check)
 {
+	const struct config *config = check->config;
 	char path[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 8];
 
 	snprintf(path, sizeof(path), "%s/%s.lock", config->runtime_directory, config->install);
@@ -132,7 +133,8 @@ static bool agent_runs(const struct config *config)
 	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	scoped_fd int fd = open(path, O_RDWR | O_CLOEXEC);
 
-	return fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+	check->agent_runs = fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+	check->agent_pid = check->agent_runs ? lock.l_pid : 0;
 }
 
 static void count_orphans(struct fsck_report *report)
@@ -169,13 +171,11 @@ int fsck_run(const struct config *config, bool repair, struct arena *arena,
 	     struct fsck_report *ret_report, struct error *err)
 {
 	struct fsck_report first = {0}, second = {0};
-	struct check check = {.config = config,
-			      .arena = arena,
-			      .repair = repair,
-			      .agent_runs = agent_runs(config),
-			      .pool = EPHEMERAL_NONE};
+	struct check check = {
+		.config = config, .arena = arena, .repair = repair, .pool = EPHEMERAL_NONE};
 	int result = 0;
 
+	find_agent(&check);
 	if (cgroup_tree_find(config->install, &check.tree, err) < 0 ||
 	    netif_open(config->install, &check.netif, err) < 0 ||
 	    open_pool(config, &check.pool, err) < 0)

@@ -2,17 +2,23 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "agent/base/file.h"
+#include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/cell/cell.h"
 #include "agent/task/fsck_internal.h"
 #include "sg/sg.h"
+
+enum { ARGUMENTS_MAX = 4096, END_DEADLINE_MS = 5000 };
 
 static bool was_orphan(const struct fsck_report *report, const struct fsck_finding *finding)
 {
@@ -59,6 +65,105 @@ static int collect_processes_of(struct check *check, const char *task, struct er
 		if (is_to_go(check, finding, fsck_owns(check->owned.kinds[MODEL_TASK], task)))
 			removed(finding, cgroup_kill(&check->tree, task, err), err);
 	}
+	return 0;
+}
+
+// By the kernel's word: what a process says of itself anybody can say.
+static bool runs_program(pid_t pid, const char *name)
+{
+	static const char deleted[] = " (deleted)"; // it was replaced by a newer one
+	char path[64], program[PATH_MAX];
+	const char *base;
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	length = readlink(path, program, sizeof(program) - 1);
+	if (length < 0)
+		return false;
+	program[length] = '\0';
+	base = strrchr(program, '/');
+	if (!base++ || strncmp(base, name, strlen(name)) != 0)
+		return false;
+	base += strlen(name);
+	return *base == '\0' || strcmp(base, deleted) == 0;
+}
+
+// The VPC of a probe of this install, whose arguments are INSTALL and VPC; NULL: it is none.
+static const char *probe_vpc(const struct check *check, pid_t pid)
+{
+	char path[64], *text, *end;
+	const char *install, *vpc;
+	struct error ended = {0};
+	size_t length;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	if (!runs_program(pid, "penstock-probe") ||
+	    file_read(AT_FDCWD, path, ARGUMENTS_MAX, &text, &length, &ended) < 0)
+		return NULL;
+	end = text + length;
+	install = text + strlen(text) + 1;
+	vpc = install < end ? install + strlen(install) + 1 : end;
+	vpc = vpc < end && strcmp(install, check->config->install) == 0
+		      ? arena_strdup(check->arena, vpc)
+		      : NULL;
+	free(text);
+	return vpc;
+}
+
+static pid_t parent_of(pid_t pid)
+{
+	scoped_free char *text = NULL;
+	struct error ended = {0};
+	char path[64];
+	const char *fields;
+	pid_t parent = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (file_read(AT_FDCWD, path, 4096, &text, NULL, &ended) < 0)
+		return 0;
+	fields = strrchr(text, ')'); // the command before it may hold anything
+	return fields && sscanf(fields, ") %*c %d", &parent) == 1 ? parent : 0;
+}
+
+static int end_process(int pidfd, struct error *err)
+{
+	struct pollfd ended = {.fd = pidfd, .events = POLLIN};
+
+	if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0)
+		return error_errno(err, "kill");
+	if (poll(&ended, 1, END_DEADLINE_MS) == 0)
+		return error_set(err, ETIMEDOUT, "it was killed, and has not ended yet");
+	return 0;
+}
+
+static void collect_probe(struct check *check, pid_t pid, struct error *err)
+{
+	// Held while it is looked at: the number cannot become another's.
+	scoped_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	const char *vpc = pidfd < 0 ? NULL : probe_vpc(check, pid);
+	struct fsck_finding *finding;
+	char name[32];
+
+	if (!vpc)
+		return;
+	snprintf(name, sizeof(name), "%d", pid);
+	finding = fsck_find(check, "process", name, "vpc %s", vpc);
+	if (is_to_go(check, finding, check->agent_pid > 0 && parent_of(pid) == check->agent_pid))
+		removed(finding, end_process(pidfd, err), err);
+}
+
+// Probes are in no cgroup of ours: a child of the agent that runs is owned.
+static int collect_probes(struct check *check, struct error *err)
+{
+	scoped_directory DIR *processes = opendir("/proc");
+	struct dirent *entry;
+	uint32_t pid;
+
+	if (!processes)
+		return error_errno(err, "open /proc");
+	while ((entry = readdir(processes)))
+		if (parse_u32(entry->d_name, INT32_MAX, &pid) == 0)
+			collect_probe(check, (pid_t)pid, err);
 	return 0;
 }
 
@@ -362,8 +467,8 @@ static int collect_mounts(struct check *check, struct error *err)
 }
 
 fsck_collector *const fsck_collectors[] = {
-	collect_cgroups, collect_policy, collect_network, collect_host_table,
-	collect_loops,   collect_mounts, collect_disks,   collect_directories,
+	collect_cgroups, collect_probes, collect_policy, collect_network,     collect_host_table,
+	collect_loops,   collect_mounts, collect_disks,  collect_directories,
 };
 
 const size_t fsck_collector_count = ARRAY_LENGTH(fsck_collectors);

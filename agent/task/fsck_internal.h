@@ -29,7 +29,8 @@ struct check {
 	struct netif *netif;
 	struct ephemeral pool;
 	bool repair, agent_runs;
-	bool installed; // there is a store: the install itself owns what is not a task's
+	pid_t agent_pid; // 0: it does not run, or not where we can see it
+	bool installed;  // there is a store: the install itself owns what is not a task's
 	struct fsck_report *report;
 	const struct fsck_report *before; // the pass before this one; NULL: this is the first
 	size_t capacity;

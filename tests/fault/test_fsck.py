@@ -3,12 +3,17 @@
 another install's mark is none of its business."""
 
 import json
+import os
+import signal
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from harness.documents import task
+from harness.client import eventually
+from harness.documents import shell, target_group, task
+from harness.host import command_line, program
 
 CGROUPS = [Path("/sys/fs/cgroup"), *(path for path in Path("/sys/fs/cgroup").glob("*") if path.is_dir())]
 
@@ -44,13 +49,27 @@ def plant_process(host):
 
 
 class Planted:
-    """Something seen by a command in the host, with the interface of a path."""
+    """Something with the interface of a path."""
 
-    def __init__(self, host, *argv):
-        self.look = lambda: host.run(*argv, check=False).returncode == 0
+    def __init__(self, exists):
+        self.exists = exists
 
-    def exists(self):
-        return self.look()
+
+def seen(host, *argv):
+    """What a command in the host sees."""
+    return Planted(lambda: host.run(*argv, check=False).returncode == 0)
+
+
+def plant_probe(host):
+    """A probe that is not the running agent's child."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        socket_is_3 = ["sh", "-c", 'exec "$0" "$@" 3<&0']
+        probe = subprocess.Popen(
+            [*socket_is_3, program("penstock-probe"), host.install, "ghost"], stdin=its
+        )
+    # Our end of the socket lives as long as the closure.
+    return Planted(lambda: ours.fileno() >= 0 and probe.poll() is None)
 
 
 def plant_interface(host):
@@ -58,17 +77,25 @@ def plant_interface(host):
     name = "ps00000000ghost"
     host.run(*inside, "ip", "tuntap", "add", "dev", name, "mode", "tap")
     host.run(*inside, "ip", "link", "set", name, "alias", f"penstock {host.install} eni-ghost")
-    return Planted(host, *inside, "ip", "link", "show", name)
+    return seen(host, *inside, "ip", "link", "show", name)
 
 
 def plant_namespace(host):
     name = f"penstock-{host.install}-ghost"
     host.run("ip", "netns", "add", name)
     host.run("ip", "-n", name, "link", "set", "lo", "alias", f"penstock {host.install} vpc ghost")
-    return Planted(host, "test", "-e", f"/run/netns/{name}")
+    return seen(host, "test", "-e", f"/run/netns/{name}")
 
 
-PLANTS = [plant_directory, plant_disk, plant_cgroup, plant_process, plant_interface, plant_namespace]
+PLANTS = [
+    plant_directory,
+    plant_disk,
+    plant_cgroup,
+    plant_process,
+    plant_probe,
+    plant_interface,
+    plant_namespace,
+]
 
 
 @pytest.mark.parametrize("agent", ["running", "down"])
@@ -99,3 +126,35 @@ def test_another_installs_things_are_left_alone(host, network):
     assert status == 0 and other not in json.dumps(report)
     host.run("test", "-e", f"/run/netns/{other}")
     host.run("ip", "netns", "delete", other)
+
+
+def processes(host):
+    """What fsck says of processes: pid -> finding."""
+    return {int(found["name"]): found for found in host.fsck()[1]["findings"] if found["kind"] == "process"}
+
+
+def test_a_stopped_probe_is_owned_and_ends_with_its_agent(host, network):
+    network.apply(
+        {
+            "/v1/target-groups/web": target_group(),
+            "/v1/load-balancers/front": {
+                "subnetId": "web",
+                "securityGroups": ["web"],
+                "listeners": [{"protocol": "TCP", "port": 80, "targetGroup": "web"}],
+            },
+        }
+    )
+    network.run_task(
+        "t",
+        task(
+            shell("web", "sleep 600", portMappings=[{"containerPort": 80}]),
+            loadBalancers=[{"targetGroup": "web", "containerName": "web", "containerPort": 80}],
+        ),
+    )
+    (probe,) = eventually(lambda: [pid for pid in processes(host) if "penstock-probe" in command_line(pid)])
+    assert not processes(host)[probe]["orphan"]
+    os.kill(probe, signal.SIGSTOP)
+    host.kill()
+    eventually(lambda: not command_line(probe))
+    assert host.fsck()[0] == 0
+    host.start()

@@ -294,6 +294,7 @@ struct lb_group group_of(enum lb_protocol protocol, uint32_t interval_ms)
 void open_lb(void)
 {
 	const struct lb_options options = {.netif = netif,
+					   .install = "lb",
 					   .probe_path = PENSTOCK_PROBE,
 					   .probe_uid = 65534,
 					   .probe_gid = 65534};
