@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -81,6 +82,14 @@ static void child_wait_at_gate(const struct child *child)
 	while (count < 0 && errno == EINTR);
 	if (count != 1) // the parent ended before it recorded us
 		_exit(EXIT_BEFORE_EXEC);
+}
+
+static void child_limit_files(const struct child *child)
+{
+	rlim_t max = child->options->file_bytes_max;
+
+	if (max && setrlimit(RLIMIT_FSIZE, &(struct rlimit){max, max}) < 0)
+		child_fail(child, "limit files");
 }
 
 static void child_change_identity(const struct child *child)
@@ -148,6 +157,7 @@ _Noreturn static void child_main(struct child *child)
 	close_range(3, SPAWN_FD_FLOOR - 1, 0);
 	child_join_cgroups(child);
 	child_wait_at_gate(child);
+	child_limit_files(child);
 	child_change_identity(child);
 	if (options->die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		child_fail(child, "bind to parent");

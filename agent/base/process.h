@@ -38,8 +38,9 @@ struct spawn_options {
 	bool drop_identity;              // become uid:gid, no supplementary groups, no_new_privs
 	uid_t uid;
 	gid_t gid;
-	bool die_with_parent; // SIGKILL when the spawning thread ends
-	bool gated;           // wait for process_release() before exec
+	uint64_t file_bytes_max; // RLIMIT_FSIZE: a longer file ends the child (SIGXFSZ); 0: any
+	bool die_with_parent;    // SIGKILL when the spawning thread ends
+	bool gated;              // wait for process_release() before exec
 };
 
 struct process {

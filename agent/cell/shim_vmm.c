@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -120,6 +121,19 @@ static int choose_fds(struct shim_vmm *vmm, struct boot *boot, struct error *err
 	return 0;
 }
 
+// The disk is all that a VMM writes. Its descriptor alone would let one that was taken over go on
+// behind the end, until the host's file system is full. In the netns driver containers run.
+static int writable_bytes(const struct shim_vmm *vmm, uint64_t *ret_bytes, struct error *err)
+{
+	int disk = vmm->attached[VMM_ATTACH_DISK_WRITE];
+	struct stat status = {0};
+
+	if (vmm->launch->drop_identity && disk >= 0 && fstat(disk, &status) < 0)
+		return error_errno(err, "the disk's size");
+	*ret_bytes = (uint64_t)status.st_size;
+	return 0;
+}
+
 static int spawn(struct shim *shim, const struct boot *boot, struct error *err)
 {
 	struct shim_vmm *vmm = &shim->vmm;
@@ -139,7 +153,8 @@ static int spawn(struct shim *shim, const struct boot *boot, struct error *err)
 
 	if (vmm->launch->enter_link && link < 0)
 		return error_set(err, EINVAL, "the task's network namespace is not attached");
-	if (vmm_launch_argv(vmm->launch, argv, err) < 0)
+	if (vmm_launch_argv(vmm->launch, argv, err) < 0 ||
+	    writable_bytes(vmm, &options.file_bytes_max, err) < 0)
 		return -err->code;
 	return process_spawn(&options, &vmm->process, err);
 }

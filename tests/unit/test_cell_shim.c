@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -84,6 +85,35 @@ static void test_attached_descriptors_reach_the_vmm(void **state)
 	assert_int_equal(cell_log_open(&fixture->cell, NULL, false, &console, &err), 0);
 	// 0-4 and the directory that ls reads: nothing of the shim's leaked.
 	assert_memory_equal(read_from(console), "disk\0image6\n", 12);
+}
+
+// Its descriptor does not let a VMM grow its disk.
+static void test_a_vmm_writes_no_further_than_its_disk(void **state)
+{
+	static const char script[] = "/bin/sh\0-c\0head -c 8192 /dev/zero >&3 && echo full; "
+				     "head -c 1 /dev/zero >&3; exit $?";
+	const struct shim_slot slot = {VMM_ATTACH_DISK_WRITE, 0};
+	struct fixture *fixture = fixture_of(state);
+	static struct vmm_launch launch;
+	scoped_fd int disk = memfd_create("disk", MFD_CLOEXEC), console = -1;
+	struct error err = {0};
+	struct stat status;
+
+	assert_int_equal(ftruncate(disk, 8192), 0);
+	assert_int_equal(shim_attach(fixture->channel_fd, &slot, &disk, 1, &err), 0);
+	launch = (struct vmm_launch){.argument_bytes = sizeof(script),
+				     .argument_count = 3,
+				     .fd_count = 1,
+				     .fds = {{VMM_ATTACH_DISK_WRITE, 0, 3}},
+				     .drop_identity = true};
+	memcpy(launch.arguments, script, sizeof(script));
+	assert_int_equal(shim_launch(fixture->channel_fd, &launch, &err), 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_int_equal(fixture->status.vmm_exit_code, 128 + SIGXFSZ);
+	assert_int_equal(fstat(disk, &status), 0);
+	assert_int_equal(status.st_size, 8192);
+	assert_int_equal(cell_log_open(&fixture->cell, NULL, false, &console, &err), 0);
+	assert_memory_equal(read_from(console), "full\n", 5);
 }
 
 // The netns driver: the shim stays root and makes namespaces; LINK is the task's network namespace.
@@ -394,6 +424,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CELL_TEST(test_launch_and_exit_status),
 		CELL_TEST(test_attached_descriptors_reach_the_vmm),
+		CELL_TEST(test_a_vmm_writes_no_further_than_its_disk),
 		CELL_TEST(test_missing_attachment),
 		CELL_TEST(test_missing_program),
 		CELL_TEST(test_kill),
