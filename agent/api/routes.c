@@ -42,6 +42,16 @@ static bool segment_next(const char **path, const char **ret_start, size_t *ret_
 	return true;
 }
 
+// A path of the design that is not there yet; NULL: just no path.
+static const char *not_built(const char *path)
+{
+	static const char access_points[] = "/v1/access-points";
+
+	return strncmp(path, access_points, strlen(access_points)) == 0
+		       ? "access points are not built yet"
+		       : NULL;
+}
+
 struct match {
 	enum model_kind kind;
 	const char *id;
@@ -101,6 +111,8 @@ const struct route *route_match(struct exchange *exchange, const char *path)
 	if (path_known)
 		reply_error(exchange, REPLY_METHOD_NOT_ALLOWED, NULL, "%s does not take %s", path,
 			    exchange->method);
+	else if (not_built(path))
+		reply_error(exchange, REPLY_NOT_FOUND, NULL, "%s", not_built(path));
 	else
 		reply_error(exchange, REPLY_NOT_FOUND, NULL,
 			    "no such path: %.200s (see /openapi.yaml)", path);

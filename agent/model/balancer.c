@@ -10,6 +10,17 @@
 enum { GROUPS_MAX = 5 };
 
 static const char *const protocol_words[] = {"TCP", NULL};
+static const struct refused_word protocol_refused[] = {
+	{"UDP", "UDP is not built yet"},
+	{"TCP_UDP", "UDP is not built yet"},
+	{"TLS", "TLS is not built yet"},
+	{"QUIC", "QUIC is not built yet"},
+	{"TCP_QUIC", "QUIC is not built yet"},
+	{"HTTP", "application load balancers are not built yet"},
+	{"HTTPS", "application load balancers are not built yet"},
+	{"GENEVE", "gateway load balancers are not built yet"},
+	{0},
+};
 
 // ---------------------------------------------------------------- load balancer
 
@@ -17,6 +28,7 @@ static const struct field listener_fields[] = {
 	{.name = "protocol",
 	 .type = FIELD_ENUM,
 	 .words = protocol_words,
+	 .refused = protocol_refused,
 	 FIELD_AT(listener_spec, protocol)},
 	{.name = "port",
 	 .type = FIELD_U32,
@@ -157,6 +169,11 @@ static const char *complain_check_path(const char *text)
 }
 
 static const char *const check_protocol_words[] = {"TCP", "HTTP", NULL};
+static const struct refused_word check_protocol_refused[] = {
+	{"HTTPS", "health checks over HTTPS are not built yet"},
+	{"GRPC", "health checks over gRPC are not built yet"},
+	{0},
+};
 
 #define CHECK_NUMBER(member_name, member, lowest, highest, default_number)                         \
 	{                                                                                          \
@@ -168,6 +185,7 @@ static const struct field health_check_fields[] = {
 	{.name = "protocol",
 	 .type = FIELD_ENUM,
 	 .words = check_protocol_words,
+	 .refused = check_protocol_refused,
 	 FIELD_AT(target_health_check, protocol)},
 	{.name = "path",
 	 .type = FIELD_TEXT,
@@ -215,11 +233,17 @@ struct provider_document {
 };
 
 static const char *const provider_words[] = {"nft", NULL};
+static const struct refused_word provider_refused[] = {
+	{"haproxy", "the provider haproxy is not built yet"},
+	{"envoy", "the provider envoy is not built yet"},
+	{0},
+};
 
 static const struct field provider_fields[] = {
 	{.name = "type",
 	 .type = FIELD_ENUM,
 	 .words = provider_words,
+	 .refused = provider_refused,
 	 FIELD_AT(provider_document, type)},
 };
 static const struct field_table provider_table = {FIELD_TABLE(provider_document, provider_fields)};
@@ -234,6 +258,7 @@ static const struct field target_group_fields[] = {
 	 .type = FIELD_ENUM,
 	 .flags = FIELD_IMMUTABLE,
 	 .words = protocol_words,
+	 .refused = protocol_refused,
 	 FIELD_AT(target_group_spec, protocol)},
 	{.name = "port",
 	 .type = FIELD_U32,
@@ -255,6 +280,11 @@ static const struct field target_group_fields[] = {
 	 .flags = FIELD_IMMUTABLE,
 	 .table = &provider_table,
 	 FIELD_AT(target_group_spec, provider)},
+	{.name = "targetType",
+	 .type = FIELD_CONSTANT,
+	 .flags = FIELD_SPARSE,
+	 .expected = "ip",
+	 .text = "targets of other types are not built yet"},
 	FIELD_NOT_BUILT("slowStartSeconds"),
 };
 

@@ -53,6 +53,7 @@ static const char *complain_mount_path(const char *text)
 // ---------------------------------------------------------------- ports
 
 static const char *const port_words[] = {"tcp", NULL};
+static const struct refused_word port_refused[] = {{"udp", "udp ports are not built yet"}, {0}};
 
 static const struct field port_fields[] = {
 	{.name = "containerPort",
@@ -75,6 +76,7 @@ static const struct field port_fields[] = {
 	{.name = "protocol",
 	 .type = FIELD_ENUM,
 	 .words = port_words,
+	 .refused = port_refused,
 	 FIELD_AT(port_mapping, protocol)},
 	FIELD_NOT_BUILT("name"),
 	FIELD_NOT_BUILT("appProtocol"),

@@ -64,6 +64,11 @@ struct field_table {
 	field_finish_fn *finish; // or NULL
 };
 
+// A word that is known, and why it is not taken.
+struct refused_word {
+	const char *word, *why;
+};
+
 struct field {
 	const char *name;
 	enum field_type type;
@@ -74,6 +79,7 @@ struct field {
 	const char *text;                           // default of a text
 	const char *expected;                       // CONSTANT, REFUSED
 	const char *const *words;                   // ENUM, ends with NULL
+	const struct refused_word *refused;         // ENUM, ends with {NULL}; or NULL
 	const char *(*complaint)(const char *text); // TEXT: NULL, or what would be right
 	const struct field_table *table;            // OBJECT, POINTER
 	const struct field *element;                // LIST: offset 0

@@ -152,11 +152,23 @@ static void list_words(struct buffer *out, const char *const *words)
 			buffer_addf(out, "%s%s", out->length ? ", " : "", words[i]);
 }
 
+static void refuse_word(struct parse *parse, const struct place *place, const struct field *field,
+			const char *text)
+{
+	scoped(buffer_release) struct buffer words = {0};
+
+	for (const struct refused_word *refused = field->refused; refused && refused->word;
+	     refused++)
+		if (strcmp(refused->word, text) == 0)
+			return parse_fault(parse, place, "%s", refused->why);
+	list_words(&words, field->words);
+	parse_fault(parse, place, "must be one of: %s", buffer_text(&words));
+}
+
 static void set_enum(struct parse *parse, const struct place *place, const struct field *field,
 		     const cJSON *value, void *target)
 {
 	const char *text = value ? parse_text(parse, place, value) : NULL;
-	scoped(buffer_release) struct buffer words = {0};
 
 	*(unsigned *)target = (unsigned)field->number;
 	if (!text)
@@ -167,8 +179,7 @@ static void set_enum(struct parse *parse, const struct place *place, const struc
 			return;
 		}
 	}
-	list_words(&words, field->words);
-	parse_fault(parse, place, "must be one of: %s", buffer_text(&words));
+	refuse_word(parse, place, field, text);
 }
 
 // "2026-01-31T09:08:07.654Z", as clock_format_rfc3339() writes it: from 1970 on, four digits of

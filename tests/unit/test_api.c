@@ -142,6 +142,8 @@ static void test_paths_methods_and_queries_are_strict(void **state)
 
 	expect(test, "GET", "/v1/nothing", "", "", 404, TEXTS("\"NotFound\""));
 	expect(test, "GET", "/v1/vpcs/a/b", "", "", 404, TEXTS("\"NotFound\""));
+	expect(test, "PUT", "/v1/access-points/a", "", "", 404,
+	       TEXTS("access points are not built yet"));
 	expect(test, "GET", "/v1/vpcs/", "", "", 400, TEXTS("\"InvalidRequest\""));
 	expect(test, "POST", "/v1/vpcs/a", "", "{}", 405, TEXTS("\"MethodNotAllowed\""));
 	expect(test, "PATCH", "/v1/vpcs/a", "", "{}", 405, TEXTS("\"MethodNotAllowed\""));
