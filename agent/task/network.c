@@ -264,43 +264,6 @@ void network_release_address(struct engine *engine, const char *subnet_id, uint3
 
 // --- Security groups ---
 
-static size_t count_rules(const struct ip_permission *permissions, uint32_t count)
-{
-	size_t rules = 0;
-
-	for (uint32_t i = 0; i < count; i++)
-		rules += permissions[i].ip_range_count + permissions[i].group_pair_count;
-	return rules;
-}
-
-// One permission of the API is one rule per range and per group. The rule's id says where it
-// stands in the document, which is what an operator looks for.
-static struct sg_rule_list rules_of(const struct ip_permission *permissions, uint32_t count,
-				    const char *field, struct arena *arena)
-{
-	size_t rule_count = count_rules(permissions, count), n = 0;
-	struct sg_rule *rules = arena_array(arena, struct sg_rule, rule_count + 1);
-
-	for (uint32_t i = 0; i < count; i++) {
-		const struct ip_permission *permission = &permissions[i];
-		struct sg_rule rule = {.protocol = permission->protocol,
-				       .from_port = permission->from_port,
-				       .to_port = permission->to_port};
-
-		for (uint32_t r = 0; r < permission->ip_range_count; r++, n++) {
-			rules[n] = rule;
-			rules[n].id = arena_printf(arena, "%s/%u/ipRanges/%u", field, i, r);
-			rules[n].cidr = permission->ip_ranges[r].cidr;
-		}
-		for (uint32_t g = 0; g < permission->group_pair_count; g++, n++) {
-			rules[n] = rule;
-			rules[n].id = arena_printf(arena, "%s/%u/userIdGroupPairs/%u", field, i, g);
-			rules[n].group_id = permission->group_pairs[g].group_id;
-		}
-	}
-	return (struct sg_rule_list){rules, n};
-}
-
 // The VPC of a deleted group is not known any more: every VPC is asked.
 static int group_delete(struct engine *engine, const char *id, struct error *err)
 {
@@ -316,7 +279,7 @@ int group_apply(struct engine *engine, const char *id, struct error *err)
 	scoped(arena_release) struct arena arena = {0};
 	const struct security_group_spec *spec;
 	struct network_vpc *vpc;
-	struct sg_group group = {.id = id};
+	struct sg_group group;
 
 	if (!object)
 		return group_delete(engine, id, err);
@@ -324,8 +287,7 @@ int group_apply(struct engine *engine, const char *id, struct error *err)
 	vpc = network_vpc_find(engine, spec->vpc_id);
 	if (!vpc)
 		return error_set(err, ENOENT, "vpc %s is not there", spec->vpc_id);
-	group.rules[SG_INGRESS] = rules_of(spec->ingress, spec->ingress_count, "in", &arena);
-	group.rules[SG_EGRESS] = rules_of(spec->egress, spec->egress_count, "out", &arena);
+	group = security_group_rules(id, spec, &arena);
 	return sg_group_set(vpc->sg, network_batch(vpc), &group, err);
 }
 

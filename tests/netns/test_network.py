@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real packets: groups, references, live changes, anti-spoofing, attachments, subnets."""
 
+import re
 import subprocess
 
 from harness import documents
@@ -298,6 +299,22 @@ def test_a_group_the_kernel_refuses_says_so(host, network):
     host.run(*nft, "delete", *in_the_way)
     eventually(lambda: is_effective(network, "/v1/security-groups/bad"))
     assert "10.9.0.0" in host.run(*nft, "list", "set", "inet", "penstock", "group_bad_ingress_ports").stdout
+
+
+def test_a_rule_stays_the_same_when_others_come_before_it(host, network):
+    nft = ("nsenter", f"--net=/run/netns/penstock-{host.install}-net", "nft")
+
+    def elements():
+        shown = host.run(*nft, "list", "set", "inet", "penstock", "group_rules_ingress_ports").stdout
+        return dict(re.findall(r'(10\.[0-9.]+/\d+) \. .*? comment "([^"]+)"', shown))
+
+    network.put("/v1/security-groups/rules", group(tcp(80, "10.9.0.0/16"))).expect(201)
+    eventually(elements)
+    before = elements()
+    more = group(tcp(80, "10.8.0.0/16"), tcp(80, "10.9.0.0/16"))
+    network.put("/v1/security-groups/rules", more).expect(200)
+    eventually(lambda: len(elements()) == 2)
+    assert elements()["10.9.0.0/16"] == before["10.9.0.0/16"]
 
 
 def test_a_deleted_network_is_measured_no_more(network):

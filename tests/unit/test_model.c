@@ -300,6 +300,27 @@ static void test_rules(void **state)
 	assert_int_equal(group.rules[SG_EGRESS].rules[0].protocol, SG_PROTOCOL_ALL);
 }
 
+// What is counted for a rule, and what explains a packet, follows it through changes of its group.
+static void test_rule_ids_are_stable(void **state)
+{
+	static const char one[] =
+		"{\"vpcId\":\"vpc-1\",\"ipPermissions\":[{\"ipProtocol\":\"47\",\"ipRanges\":"
+		"[{\"cidrIp\":\"10.0.0.0/8\"}]}]}";
+	static const char two[] =
+		"{\"vpcId\":\"vpc-1\",\"ipPermissions\":[{\"ipProtocol\":\"-1\",\"ipRanges\":"
+		"[{\"cidrIp\":\"10.1.0.0/"
+		"16\"}]},{\"ipProtocol\":\"47\",\"fromPort\":7,\"ipRanges\":"
+		"[{\"cidrIp\":\"10.0.0.0/8\",\"description\":\"new\"}]}]}";
+	scoped(arena_release) struct arena arena = {0};
+	struct model_object before = parse_good(MODEL_SECURITY_GROUP, "sg-1", one, &arena);
+	struct model_object after = parse_good(MODEL_SECURITY_GROUP, "sg-1", two, &arena);
+	struct sg_group old = security_group_rules("sg-1", before.security_group, &arena);
+	struct sg_group new = security_group_rules("sg-1", after.security_group, &arena);
+
+	(void)state;
+	assert_string_equal(old.rules[SG_INGRESS].rules[0].id, new.rules[SG_INGRESS].rules[1].id);
+}
+
 // ---------------------------------------------------------------- differences
 
 static void test_diff(void **state)
@@ -366,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_links),
 		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_rule_ids_are_stable),
 		cmocka_unit_test(test_diff),
 		cmocka_unit_test(test_mutable),
 		cmocka_unit_test(test_kinds),
