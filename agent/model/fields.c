@@ -2,6 +2,7 @@
 // What parsing and rendering of fields share: places, checks of texts, references.
 #include "agent/model/fields.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,6 +118,8 @@ const char *complain_path(const char *text)
 			return "must be a path without empty segments or a '/' at its end";
 		if (is_dots(segment, length))
 			return "must be a path without \".\" and \"..\"";
+		if (length > NAME_MAX)
+			return "must be a path of names of at most 255 bytes";
 		segment += length;
 	}
 	return complain_printable(text);

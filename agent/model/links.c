@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What must hold between objects: nothing names what is not there, and all that
 // one object joins is of one VPC.
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/model/fields.h"
+#include "nfs/nfs.h"
 
 struct links {
 	model_lookup_fn *lookup;
@@ -76,6 +78,39 @@ static void check_subnet_block(const struct links *links)
 			  ipv4_cidr_format(&vpc->vpc->cidr_block, text));
 }
 
+static size_t path_length(const char *path)
+{
+	return strcmp(path, "/") == 0 ? 0 : strlen(path);
+}
+
+// What the guest mounts is the one path below the other.
+static void check_volume_path(const struct links *links, const struct efs_volume *volume,
+			      uint32_t index)
+{
+	const struct model_object *object =
+		links->lookup(links->context, MODEL_FILE_SYSTEM, volume->file_system_id);
+	char pointer[64];
+
+	if (!object ||
+	    path_length(object->file_system->export_path) + path_length(volume->root_directory) <
+		    NFS_PATH_MAX)
+		return;
+	snprintf(pointer, sizeof(pointer), "/volumes/%u/efsVolumeConfiguration/rootDirectory",
+		 index);
+	fault_add(links->faults, pointer,
+		  "must be at most %d bytes long together with the file system's exportPath",
+		  NFS_PATH_MAX - 1);
+}
+
+static void check_volume_paths(const struct links *links)
+{
+	const struct task_spec *task = links->object->task;
+
+	for (uint32_t i = 0; i < task->volume_count; i++)
+		if (task->volumes[i].efs)
+			check_volume_path(links, task->volumes[i].efs, i);
+}
+
 void model_check_links(const struct model_object *object, model_lookup_fn *lookup, void *context,
 		       struct fault_list *faults)
 {
@@ -90,4 +125,6 @@ void model_check_links(const struct model_object *object, model_lookup_fn *looku
 		check_reference(&links, &references[i]);
 	if (object->kind == MODEL_SUBNET)
 		check_subnet_block(&links);
+	if (object->kind == MODEL_TASK)
+		check_volume_paths(&links);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The document of a file system.
 #include "agent/model/fields.h"
+#include "nfs/nfs.h"
 
 static const struct field mount_target_fields[] = {
 	{.name = "ip", .type = FIELD_ADDRESS, .flags = FIELD_REQUIRED, FIELD_AT(mount_target, ip)},
@@ -25,7 +26,7 @@ static const struct field file_system_fields[] = {
 	{.name = "exportPath",
 	 .type = FIELD_TEXT,
 	 .min = 1,
-	 .max = EXPORT_PATH_MAX,
+	 .max = NFS_PATH_MAX - 1,
 	 .text = "/",
 	 .complaint = complain_path,
 	 FIELD_AT(file_system_spec, export_path)},
@@ -33,3 +34,12 @@ static const struct field file_system_fields[] = {
 };
 
 const struct field_table file_system_table = {FIELD_TABLE(file_system_spec, file_system_fields)};
+
+const struct mount_target *mount_target_for(const struct file_system_spec *file_system,
+					    const struct ipv4_cidr *subnet)
+{
+	for (uint32_t i = 0; i < file_system->mount_target_count; i++)
+		if (ipv4_cidr_contains(subnet, file_system->mount_targets[i].ip))
+			return &file_system->mount_targets[i];
+	return &file_system->mount_targets[0];
+}

@@ -4,7 +4,9 @@
 
 #include <stdint.h>
 
-enum { MOUNT_TARGETS_MAX = 16, EXPORT_PATH_MAX = 1024 };
+#include "netif/netif.h"
+
+enum { MOUNT_TARGETS_MAX = 16 };
 
 struct mount_target {
 	uint32_t ip;   // IPv4, host byte order
@@ -12,7 +14,12 @@ struct mount_target {
 };
 
 struct file_system_spec {
-	struct mount_target *mount_targets; // at least one; the first is used
+	struct mount_target *mount_targets; // at least one
 	uint32_t mount_target_count;
 	const char *export_path; // absolute, "/" by default; no "." or ".." in it
 };
+
+// Where clients in `subnet` mount it: at the target inside their subnet, as with EFS, which has
+// one in each; else at the first.
+const struct mount_target *mount_target_for(const struct file_system_spec *file_system,
+					    const struct ipv4_cidr *subnet);

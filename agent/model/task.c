@@ -8,6 +8,7 @@
 #include "agent/base/scope.h"
 #include "agent/model/fields.h"
 #include "agent/model/task_check.h"
+#include "nfs/nfs.h"
 
 // ---------------------------------------------------------------- CPU and memory
 
@@ -121,7 +122,7 @@ static const struct field efs_fields[] = {
 	{.name = "rootDirectory",
 	 .type = FIELD_TEXT,
 	 .min = 1,
-	 .max = 1024,
+	 .max = NFS_PATH_MAX - 1,
 	 .text = "/",
 	 .complaint = complain_path,
 	 FIELD_AT(efs_volume, root_directory)},

@@ -155,18 +155,23 @@ static int nfs_volume_of(struct task *task, const struct efs_volume *efs, struct
 {
 	const struct model_object *object =
 		engine_object(task->engine, MODEL_FILE_SYSTEM, efs->file_system_id);
+	const struct task_network *network = &task->status.network;
+	const struct ipv4_cidr subnet = {network->private_ipv4_address & ipv4_mask(network->prefix),
+					 network->prefix};
+	const struct mount_target *target;
 	char server[IPV4_TEXT_SIZE], client[IPV4_TEXT_SIZE];
 	struct nfs_mount mount;
 	struct nfs_volume plan;
 
 	if (!object)
 		return error_set(err, ENOENT, "file system %s is not there", efs->file_system_id);
+	target = mount_target_for(object->file_system, &subnet);
 	plan = (struct nfs_volume){
-		.server = ipv4_format(object->file_system->mount_targets[0].ip, server),
-		.port = (uint16_t)object->file_system->mount_targets[0].port,
+		.server = ipv4_format(target->ip, server),
+		.port = (uint16_t)target->port,
 		.export_path = object->file_system->export_path,
 		.root_directory = efs->root_directory,
-		.client_address = ipv4_format(task->status.network.private_ipv4_address, client),
+		.client_address = ipv4_format(network->private_ipv4_address, client),
 	};
 	if (nfs_mount_plan(&plan, &mount, err) < 0)
 		return -err->code;

@@ -269,6 +269,61 @@ static void test_links(void **state)
 		     "there is no security-group \"sg-7\"");
 }
 
+// Both paths are fine alone, and together longer than a mount takes.
+static void test_long_volume_path(void **state)
+{
+	static const char volume[] = "{\"fileSystemId\":\"fs-1\",\"rootDirectory\":\"";
+	scoped(arena_release) struct arena arena = {0};
+	scoped(buffer_release) struct buffer text = {0}, path = {0};
+	struct world world = world_make(&arena);
+	struct fault_list faults = {.arena = &arena};
+	const char *rest = strstr(task_text, "{\"fileSystemId\"");
+	struct model_object object;
+
+	(void)state;
+	for (int i = 0; i < 102; i++)
+		buffer_adds(&path, "/123456789");
+	buffer_add(&text, task_text, (size_t)(rest - task_text));
+	buffer_addf(&text, "%s%s\"}%s", volume, buffer_text(&path), strchr(rest, '}') + 1);
+	object = parse_good(MODEL_TASK, "x-1", buffer_text(&text), &arena);
+	model_check_links(&object, lookup, &world, &faults);
+	assert_int_equal(faults.count, 0);
+
+	world.count--; // the file system is the last
+	world_add(&world, MODEL_FILE_SYSTEM, "fs-1",
+		  "{\"mountTargets\":[{\"ip\":\"192.0.2.1\"}],\"exportPath\":\"/fs\"}", &arena);
+	model_check_links(&object, lookup, &world, &faults);
+	assert_int_equal(faults.count, 0);
+	world.count--;
+	world_add(&world, MODEL_FILE_SYSTEM, "fs-1",
+		  "{\"mountTargets\":[{\"ip\":\"192.0.2.1\"}],\"exportPath\":\"/fs1\"}", &arena);
+	model_check_links(&object, lookup, &world, &faults);
+	assert_int_equal(faults.count, 1);
+	assert_string_equal(faults.faults[0].pointer,
+			    "/volumes/1/efsVolumeConfiguration/rootDirectory");
+}
+
+// ---------------------------------------------------------------- file systems
+
+static void test_mount_target_for(void **state)
+{
+	scoped(arena_release) struct arena arena = {0};
+	struct model_object object = parse_good(
+		MODEL_FILE_SYSTEM, "fs-1",
+		"{\"mountTargets\":[{\"ip\":\"192.0.2.1\"},{\"ip\":\"10.0.1.9\",\"port\":2050},"
+		"{\"ip\":\"10.0.2.9\"}]}",
+		&arena);
+	const struct mount_target *targets = object.file_system->mount_targets;
+
+	(void)state;
+	assert_ptr_equal(mount_target_for(object.file_system, &(struct ipv4_cidr){0x0a000100, 24}),
+			 &targets[1]);
+	assert_ptr_equal(mount_target_for(object.file_system, &(struct ipv4_cidr){0x0a000200, 24}),
+			 &targets[2]);
+	assert_ptr_equal(mount_target_for(object.file_system, &(struct ipv4_cidr){0x0a000300, 24}),
+			 &targets[0]);
+}
+
 // ---------------------------------------------------------------- rules
 
 static void test_rules(void **state)
@@ -386,6 +441,8 @@ int main(void)
 		cmocka_unit_test(test_manifest_budget),
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_links),
+		cmocka_unit_test(test_long_volume_path),
+		cmocka_unit_test(test_mount_target_for),
 		cmocka_unit_test(test_rules),
 		cmocka_unit_test(test_rule_ids_are_stable),
 		cmocka_unit_test(test_diff),
