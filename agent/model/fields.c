@@ -105,6 +105,25 @@ static bool is_dots(const char *segment, size_t length)
 	       (length == 2 && segment[0] == '.' && segment[1] == '.');
 }
 
+// As a subnet is a /16 at most, a block is of one of these when its first address is.
+const char *complain_address(uint32_t address)
+{
+	static const struct {
+		struct ipv4_cidr block;
+		const char *why;
+	} special[] = {
+		{{0x00000000, 8}, "0.0.0.0/8 is nobody's address"},
+		{{0x7f000000, 8}, "127.0.0.0/8 is every host's own (loopback)"},
+		{{0xa9fe0000, 16}, "169.254.0.0/16 is link-local: it is not routed"},
+		{{0xe0000000, 3}, "224.0.0.0/3 is multicast and reserved"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(special); i++)
+		if (ipv4_cidr_contains(&special[i].block, address))
+			return special[i].why;
+	return NULL;
+}
+
 const char *complain_path(const char *text)
 {
 	const char *segment = text;

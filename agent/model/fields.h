@@ -26,8 +26,8 @@ enum field_type {
 	FIELD_I32,      // int32_t, min to max
 	FIELD_ENUM,     // unsigned: an index of words
 	FIELD_TIME,     // int64_t, wall clock in ms; 0 is not rendered
-	FIELD_ADDRESS,  // uint32_t, IPv4; 0 is not rendered
-	FIELD_CIDR,     // struct ipv4_cidr, canonical; max > 0: prefix from min to max
+	FIELD_ADDRESS,  // uint32_t, IPv4 of a host; 0 is not rendered
+	FIELD_CIDR,     // struct ipv4_cidr, canonical; max > 0: hosts', prefix from min to max
 	FIELD_OBJECT,   // a struct in the struct; absent: all defaults
 	FIELD_POINTER,  // a pointer to a struct, NULL when absent
 	FIELD_LIST,     // pointer (NULL: absent) and count; min to max elements
@@ -157,7 +157,8 @@ void fields_references(const struct place *place, const struct field_table *tabl
 void parse_unique(struct parse *parse, const struct place *list_place, const char *name,
 		  const void *items, uint32_t count, size_t stride, size_t offset);
 
-// What would be right, or NULL.
+// What is wrong, or what would be right; or NULL.
+const char *complain_address(uint32_t address);   // IPv4, of a host
 const char *complain_id(const char *text);        // the id of an object
 const char *complain_name(const char *text);      // letters, digits, '-', '_'
 const char *complain_path(const char *text);      // absolute, in normal form

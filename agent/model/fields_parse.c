@@ -217,13 +217,14 @@ static void set_address(struct parse *parse, const struct place *place, const st
 {
 	const char *text = value ? parse_text(parse, place, value) : NULL;
 	struct error err = {0};
+	uint32_t address = 0;
 
 	(void)field;
-	*(uint32_t *)target = 0;
-	if (text && ipv4_parse(text, target, &err) < 0)
+	if (text && ipv4_parse(text, &address, &err) < 0)
 		parse_fault(parse, place, "%s", err.message);
-	else if (text && *(uint32_t *)target == 0)
-		parse_fault(parse, place, "0.0.0.0 is nobody's address");
+	else if (text && complain_address(address))
+		parse_fault(parse, place, "%s", complain_address(address));
+	*(uint32_t *)target = address;
 }
 
 static void set_cidr(struct parse *parse, const struct place *place, const struct field *field,
@@ -240,6 +241,8 @@ static void set_cidr(struct parse *parse, const struct place *place, const struc
 		 ((int64_t)cidr->prefix < field->min || (int64_t)cidr->prefix > field->max))
 		parse_fault(parse, place, "must be a block of /%" PRId64 " to /%" PRId64,
 			    field->min, field->max);
+	else if (text && field->max > 0 && complain_address(cidr->base))
+		parse_fault(parse, place, "%s", complain_address(cidr->base));
 }
 
 // ---------------------------------------------------------------- fields of fields

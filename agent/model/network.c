@@ -5,6 +5,8 @@
 #include "agent/base/scope.h"
 #include "agent/model/fields.h"
 
+enum { ATTACHMENT_PREFIX_MIN = 8 };
+
 // ---------------------------------------------------------------- attachments
 
 static const char *complain_interface(const char *text)
@@ -15,28 +17,35 @@ static const char *complain_interface(const char *text)
 	return complain_printable(text);
 }
 
-// "10.0.9.1/24" into address and prefix.
+// "10.0.9.1/24" into address and prefix: two members, so the place is the struct itself.
 static void parse_interface_address(struct parse *parse, const struct place *place,
 				    const struct field *field, const cJSON *value, void *target)
 {
-	struct vpc_attachment *attachment =
-		(void *)((char *)target - offsetof(struct vpc_attachment, address));
+	struct vpc_attachment *attachment = target;
 	const char *text = value ? parse_text(parse, place, value) : NULL;
 	struct error err = {0};
-	unsigned prefix = 0;
+	uint32_t address;
+	unsigned prefix;
 
 	(void)field;
-	attachment->address = 0;
-	if (text && ipv4_interface_parse(text, &attachment->address, &prefix, &err) < 0)
-		parse_fault(parse, place, "%s", err.message);
+	attachment->address = attachment->prefix = 0;
+	if (!text)
+		return;
+	if (ipv4_interface_parse(text, &address, &prefix, &err) < 0)
+		return parse_fault(parse, place, "%s", err.message);
+	if (complain_address(address))
+		return parse_fault(parse, place, "%s", complain_address(address));
+	if (prefix < ATTACHMENT_PREFIX_MIN)
+		return parse_fault(parse, place, "must have a prefix of /%d to /32",
+				   ATTACHMENT_PREFIX_MIN);
+	attachment->address = address;
 	attachment->prefix = prefix;
 }
 
 static void render_interface_address(struct json_writer *writer, const struct field *field,
 				     const void *source)
 {
-	const struct vpc_attachment *attachment =
-		(const void *)((const char *)source - offsetof(struct vpc_attachment, address));
+	const struct vpc_attachment *attachment = source;
 	char address[IPV4_TEXT_SIZE], text[IPV4_CIDR_TEXT_SIZE];
 
 	ipv4_format(attachment->address, address);
@@ -65,8 +74,7 @@ static const struct field attachment_fields[] = {
 	 .type = FIELD_CUSTOM,
 	 .flags = FIELD_REQUIRED,
 	 .parse = parse_interface_address,
-	 .render = render_interface_address,
-	 FIELD_AT(vpc_attachment, address)},
+	 .render = render_interface_address},
 	{.name = "routes",
 	 .type = FIELD_LIST,
 	 .max = ATTACHMENT_ROUTES_MAX,
@@ -126,6 +134,27 @@ static const struct field vpc_fields[] = {
 	 FIELD_LIST_AT(vpc_spec, attachments, attachment_count)},
 };
 
+static bool networks_overlap(const struct vpc_attachment *one, const struct vpc_attachment *other)
+{
+	return same_network(one->prefix < other->prefix ? one : other,
+			    one->prefix < other->prefix ? other->address : one->address);
+}
+
+// Which of two links leads to a neighbour would be left to chance.
+static void check_networks(struct parse *parse, const struct place *attachments,
+			   const struct vpc_spec *vpc)
+{
+	for (uint32_t i = 1; i < vpc->attachment_count; i++) {
+		const struct place *here = PLACE_INDEX(attachments, i);
+
+		for (uint32_t k = 0; k < i; k++)
+			if (vpc->attachments[i].address != 0 && vpc->attachments[k].address != 0 &&
+			    networks_overlap(&vpc->attachments[i], &vpc->attachments[k]))
+				parse_fault(parse, PLACE_MEMBER(here, "address"),
+					    "its network overlaps that of attachment %u", k);
+	}
+}
+
 static void finish_vpc(struct parse *parse, const struct place *place, void *target)
 {
 	const struct vpc_spec *vpc = target;
@@ -133,6 +162,7 @@ static void finish_vpc(struct parse *parse, const struct place *place, void *tar
 	parse_unique(parse, PLACE_MEMBER(place, "attachments"), "interface", vpc->attachments,
 		     vpc->attachment_count, sizeof(*vpc->attachments),
 		     offsetof(struct vpc_attachment, interface));
+	check_networks(parse, PLACE_MEMBER(place, "attachments"), vpc);
 }
 
 const struct field_table vpc_table = {FIELD_TABLE(vpc_spec, vpc_fields), .finish = finish_vpc};
