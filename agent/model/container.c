@@ -11,6 +11,19 @@ enum { TEXT_MAX = 32 * 1024 }; // bytes of an argument or a value
 
 // ---------------------------------------------------------------- texts
 
+// Each component becomes a file's name: none is hidden, an option or empty.
+static bool has_good_components(const char *text)
+{
+	for (;;) {
+		if (strspn(text, "./:-") > 0 || *text == '\0')
+			return false;
+		text = strchr(text, '/');
+		if (!text)
+			return true;
+		text++;
+	}
+}
+
 static const char *complain_image(const char *text)
 {
 	static const char allowed[] =
@@ -20,10 +33,8 @@ static const char *complain_image(const char *text)
 		return "must be a name with or without a tag: digests are not built yet";
 	if (text[strspn(text, allowed)])
 		return "must be letters, digits and . _ - / :";
-	if (text[0] == '/' || strstr(text, "//") || strstr(text, "..") ||
-	    text[strlen(text) - 1] == '/')
-		return "must be an image reference such as registry/name:tag";
-	return NULL;
+	return has_good_components(text) ? NULL
+					 : "must be an image reference such as registry/name:tag";
 }
 
 static const char *complain_variable(const char *text)
@@ -110,7 +121,9 @@ static void finish_port(struct parse *parse, const struct place *place, void *ta
 			    "must be two ports such as \"8000-8010\"");
 	if (!range && port->container_port == 0)
 		parse_fault(parse, PLACE_MEMBER(place, "containerPort"), "is required");
-	if (port->host_port != 0 && port->host_port != port->container_port)
+	// Without a containerPort, and without a range for it, that one has the fault.
+	if (port->host_port != 0 && port->host_port != port->container_port &&
+	    (range || port->container_port != 0))
 		parse_fault(parse, PLACE_MEMBER(place, "hostPort"),
 			    "must be absent or equal to containerPort: a task has its own address");
 	port->host_port = 0;

@@ -150,6 +150,36 @@ static uint32_t next_start(const struct task_spec *task, const bool *placed)
 	return NOT_FOUND;
 }
 
+// Whether `from` waits for `to`, directly or over others.
+static bool waits_for(const struct task_spec *task, uint32_t from, uint32_t to, bool *seen)
+{
+	const struct container_spec *container = &task->containers[from];
+
+	for (uint32_t i = 0; i < container->depends_on_count; i++) {
+		uint32_t next = container_find(task, container->depends_on[i].container_name);
+
+		if (next == to)
+			return true;
+		if (next == NOT_FOUND || seen[next])
+			continue;
+		seen[next] = true;
+		if (waits_for(task, next, to, seen))
+			return true;
+	}
+	return false;
+}
+
+// Those left over wait for themselves, or only for some that do.
+static void check_cycle(struct parse *parse, const struct place *containers,
+			const struct task_spec *task, uint32_t index)
+{
+	bool seen[TASK_CONTAINERS_MAX] = {false};
+
+	if (waits_for(task, index, index, seen))
+		parse_fault(parse, PLACE_MEMBER(PLACE_INDEX(containers, index), "dependsOn"),
+			    "dependencies form a cycle");
+}
+
 static void order_starts(struct parse *parse, const struct place *containers,
 			 struct task_spec *task)
 {
@@ -166,8 +196,7 @@ static void order_starts(struct parse *parse, const struct place *containers,
 	}
 	for (uint32_t i = 0; i < task->container_count; i++)
 		if (!placed[i])
-			parse_fault(parse, PLACE_MEMBER(PLACE_INDEX(containers, i), "dependsOn"),
-				    "dependencies form a cycle");
+			check_cycle(parse, containers, task, i);
 }
 
 // ---------------------------------------------------------------- ports and targets

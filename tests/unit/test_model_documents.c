@@ -346,9 +346,77 @@ static void test_documents(void **state)
 	assert_true(counts.good + counts.bad >= 150);
 }
 
+// ---------------------------------------------------------------- CPU and memory
+
+// AWS's table, pair by pair; every step beside them and between them does not exist.
+static bool is_in_matrix(uint32_t cpu, uint32_t memory)
+{
+	switch (cpu) {
+	case 256:
+		return memory == 512 || memory == 1024 || memory == 2048;
+	case 512:
+		return memory >= 1024 && memory <= 4096 && memory % 1024 == 0;
+	case 1024:
+		return memory >= 2048 && memory <= 8192 && memory % 1024 == 0;
+	case 2048:
+		return memory >= 4096 && memory <= 16384 && memory % 1024 == 0;
+	case 4096:
+		return memory >= 8192 && memory <= 30720 && memory % 1024 == 0;
+	case 8192:
+		return memory >= 16384 && memory <= 61440 && memory % 4096 == 0;
+	case 16384:
+		return memory >= 32768 && memory <= 122880 && memory % 8192 == 0;
+	default:
+		return false;
+	}
+}
+
+static bool is_accepted(uint32_t cpu, uint32_t memory)
+{
+	scoped(arena_release) struct arena arena = {0};
+	scoped(buffer_release) struct buffer text = {0};
+	struct fault_list faults = {.arena = &arena};
+	struct model_object object;
+
+	buffer_addf(&text,
+		    "{\"cpu\":\"%u\",\"memory\":\"%u\",\"networkConfiguration\":"
+		    "{\"awsvpcConfiguration\":{\"subnets\":[\"a\"],\"securityGroups\":[\"b\"]}},"
+		    "\"containerDefinitions\":[{\"name\":\"a\",\"image\":\"b\"}]}",
+		    cpu, memory);
+	if (model_parse(MODEL_TASK, "t-1", text.data, text.length, &arena, &object, &faults) == 0)
+		return true;
+	assert_string_equal(faults.faults[0].message,
+			    "No Fargate configuration exists for given values.");
+	return false;
+}
+
+static void test_matrix(void **state)
+{
+	static const uint32_t cpus[] = {128,  255,  256,  512,   768,   1024, 2048,
+					3072, 4096, 8192, 16384, 16385, 32768};
+	unsigned pairs = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(cpus); i++) {
+		for (uint32_t memory = 256; memory <= 131072; memory += 256) {
+			bool accepted = is_accepted(cpus[i], memory);
+
+			if (accepted != is_in_matrix(cpus[i], memory))
+				fail_msg("%u / %u", cpus[i], memory);
+			pairs += accepted;
+		}
+	}
+	assert_int_equal(pairs, 3 + 4 + 7 + 13 + 23 + 12 + 12);
+	assert_false(is_accepted(256, 511));
+	assert_false(is_accepted(16384, 122881));
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_documents)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_documents),
+		cmocka_unit_test(test_matrix),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
