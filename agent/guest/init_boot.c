@@ -13,6 +13,7 @@
 
 #include "agent/guest/init.h"
 
+#include "agent/base/buffer.h"
 #include "agent/base/file.h"
 #include "agent/base/scope.h"
 
@@ -38,13 +39,26 @@ static int mount_file_systems(struct error *err)
 	return 0;
 }
 
-static int load_module(const char *name, struct error *err)
+// "nfs.nfs4_unique_id=t-42" on the command line is "nfs4_unique_id=t-42" to nfs.ko. The kernel
+// gives such words only to what is built in; for modules that is modprobe's work, and here ours.
+static void module_parameters(const char *name, const char *const *words, struct buffer *parameters)
 {
+	size_t length = strcspn(name, ".") + 1;
+
+	for (; *words; words++)
+		if (strncmp(*words, name, length) == 0)
+			buffer_addf(parameters, "%s ", *words + length);
+}
+
+static int load_module(const char *name, const char *const *words, struct error *err)
+{
+	scoped(buffer_release) struct buffer parameters = {0};
 	scoped_fd int fd = openat(modules_fd, name, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return error_errno(err, "module %s", name);
-	if (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)
+	module_parameters(name, words, &parameters);
+	if (syscall(SYS_finit_module, fd, buffer_text(&parameters), 0) < 0 && errno != EEXIST)
 		return error_errno(err, "load module %s", name);
 	unlinkat(modules_fd, name, 0); // frees its memory
 	return 0;
@@ -52,14 +66,18 @@ static int load_module(const char *name, struct error *err)
 
 static int load_list(const char *list, struct error *err)
 {
+	scoped(arena_release) struct arena arena = {0};
 	scoped_free char *names = NULL;
+	const char **words;
 	char *rest, *name;
 	int result = file_read(modules_fd, list, 64 * 1024, &names, NULL, err);
 
+	if (result == 0)
+		result = init_boot_words(&arena, &words, err);
 	if (result < 0)
 		return result;
 	for (rest = names; (name = strsep(&rest, "\n"));) {
-		result = *name ? load_module(name, err) : 0;
+		result = *name ? load_module(name, words, err) : 0;
 		if (result < 0)
 			return result;
 	}

@@ -99,8 +99,11 @@ def shared(**fields):
 
 def test_nfs_is_shared_with_the_server(host, files):
     (files.exported / "from-server").write_text("hello\n")
-    _, log = run_script(host, "cat /shared/from-server; echo done >/shared/from-task; grep nfs /proc/mounts", **shared())
+    script = ("cat /shared/from-server; echo done >/shared/from-task; grep nfs /proc/mounts; "
+              "echo client $(cat /sys/module/nfs/parameters/nfs4_unique_id)")
+    _, log = run_script(host, script, **shared())
     assert "hello" in log and "vers=4.1" in log
+    assert "client t\n" in log, "to a server, no two tasks are the same client"
     assert (files.exported / "from-task").read_text() == "done\n"
 
 
