@@ -381,8 +381,8 @@ static void fill_balancer_ingress(struct nft_batch *batch, const char *chain)
 	add_combination_verdict(batch, chain, SG_VARIANT_INGRESS, "drop_balancer_denied");
 }
 
-// From a balancer is what was sent to its address (and is now on its way to a target), and what
-// comes from its address: health checks.
+// From a balancer is what was sent to its address (and is now on its way to a target: only
+// balancers translate destinations), and what comes from its address: health checks.
 static void fill_balancer_egress(struct nft_batch *batch, const char *chain)
 {
 	struct nft_rule *rule;
@@ -398,6 +398,12 @@ static void fill_balancer_egress(struct nft_batch *batch, const char *chain)
 	match_ipv4(rule);
 	nft_mark_from_map(rule, NFT_FIELDS(NFT_FIELD_CT_ORIGINAL_DESTINATION),
 			  sg_balancer_combination.name);
+	nft_rule_add(batch, rule);
+
+	rule = rule_new(chain); // a balancer without an entry lets nothing through
+	nft_match_bits(rule, NFT_FIELD_CT_STATUS, IPS_DST_NAT);
+	nft_match_number(rule, NFT_FIELD_MARK, NFT_CMP_EQ, 0);
+	nft_verdict(rule, NFT_GOTO, "drop_balancer_denied");
 	nft_rule_add(batch, rule);
 	add_return_unmarked(batch, chain);
 	add_combination_verdict(batch, chain, SG_VARIANT_EGRESS, "drop_balancer_denied");

@@ -106,6 +106,23 @@ static void test_egress_of_the_balancer(void **state)
 	assert_dropped(world.client_fd, ADDRESS_VIP, SG_DROP_BALANCER_DENIED, NULL);
 }
 
+// An address that translates already, or still, while its groups do not stand.
+static void test_balancer_without_an_entry(void **state)
+{
+	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
+	scoped_fd int server = server_inside(world.b_fd, SOCK_DGRAM, PORT);
+	struct error err = {0};
+
+	(void)state;
+	set_group("sg-target", RULES(ANYTHING), NO_RULES);
+	assert_delivered(world.client_fd, ADDRESS_VIP, server);
+	assert_ok(sg_balancer_remove(world.sg, batch, "lb-1", &err), &err);
+	commit(batch);
+	assert_dropped(world.client_fd, ADDRESS_VIP, SG_DROP_BALANCER_DENIED, NULL);
+	assert_dropped(world.a_fd, ADDRESS_VIP, SG_DROP_BALANCER_DENIED, NULL);
+	assert_delivered(world.client_fd, ADDRESS_B, server); // what is not translated passes by
+}
+
 // A task's own egress is about the address that it calls.
 static void test_egress_of_the_caller(void **state)
 {
@@ -210,6 +227,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ingress_of_the_balancer, setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_egress_of_the_balancer, setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_balancer_without_an_entry, setup,
+						world_teardown),
 		cmocka_unit_test_setup_teardown(test_egress_of_the_caller, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_retransmission, setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_health_checks, setup, world_teardown),
