@@ -89,8 +89,7 @@ void lb_checks_restart(struct lb_vpc *vpc)
 
 static bool is_wanted(const struct lb_member *member)
 {
-	return member && member->group->used && !member->group->group.check.disabled &&
-	       member->health.state != LB_STATE_DRAINING;
+	return member && member->group->used && member->health.state != LB_STATE_DRAINING;
 }
 
 static void command_fill(const struct lb_member *member, struct probe_command *command)

@@ -140,21 +140,28 @@ void lb_balancers_free(struct lb_vpc *vpc)
 
 // ---- Groups
 
+struct lb_group_entry *lb_vpc_group_find(const struct lb_vpc *vpc, const char *group_id)
+{
+	struct lb_group_entry *group = vpc->groups;
+
+	while (group && strcmp(group->group.id, group_id) != 0)
+		group = group->next;
+	return group;
+}
+
 struct lb_group_entry *lb_group_find(const struct lb *lb, const char *group_id)
 {
-	for (const struct lb_vpc *vpc = lb->vpcs; vpc; vpc = vpc->next)
-		for (struct lb_group_entry *group = vpc->groups; group; group = group->next)
-			if (strcmp(group->group.id, group_id) == 0)
-				return group;
-	return NULL;
+	struct lb_group_entry *group = NULL;
+
+	for (const struct lb_vpc *vpc = lb->vpcs; vpc && !group; vpc = vpc->next)
+		group = lb_vpc_group_find(vpc, group_id);
+	return group;
 }
 
 static int check_validate(const struct lb_check *check, struct error *err)
 {
 	if (!memchr(check->path, '\0', sizeof(check->path)))
 		return error_set(err, EINVAL, "health check: the path has no end");
-	if (check->disabled)
-		return 0;
 	if (check->interval_ms < 100 || check->timeout_ms < 1 ||
 	    check->timeout_ms > check->interval_ms)
 		return error_set(err, EINVAL,
@@ -188,9 +195,8 @@ static int group_validate(const struct lb_group *group, struct error *err)
 
 static bool checks_equal(const struct lb_check *left, const struct lb_check *right)
 {
-	return left->disabled == right->disabled && left->protocol == right->protocol &&
-	       left->port == right->port && left->interval_ms == right->interval_ms &&
-	       left->timeout_ms == right->timeout_ms &&
+	return left->protocol == right->protocol && left->port == right->port &&
+	       left->interval_ms == right->interval_ms && left->timeout_ms == right->timeout_ms &&
 	       left->healthy_threshold == right->healthy_threshold &&
 	       left->unhealthy_threshold == right->unhealthy_threshold &&
 	       strcmp(left->path, right->path) == 0 &&

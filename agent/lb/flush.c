@@ -92,9 +92,9 @@ static void plan_balancer(const struct lb_vpc *vpc, const struct lb_balancer *ba
 {
 	for (size_t i = 0; i < balancer->listener_count; i++) {
 		const struct lb_listener *listener = &balancer->listeners[i];
-		const struct lb_group_entry *group = lb_group_find(vpc->lb, listener->group_id);
+		const struct lb_group_entry *group = lb_vpc_group_find(vpc, listener->group_id);
 
-		if (!group || group->vpc != vpc)
+		if (!group)
 			continue; // listens once the group is there
 		parts->services[parts->service_count++] = (struct lb_plan_service){
 			balancer->address, listener->port, group->group.id};
@@ -105,6 +105,8 @@ static void plan_services(const struct lb_vpc *vpc, struct plan_parts *parts)
 {
 	size_t count = 0;
 
+	if (!vpc->services_changed && vpc->synced)
+		return;
 	for (struct lb_balancer_entry *entry = vpc->balancers; entry; entry = entry->next)
 		count += entry->balancer.listener_count;
 	parts->services = lb_allocate(count, sizeof(*parts->services));

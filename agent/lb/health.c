@@ -6,7 +6,7 @@
 static const char *const state_names[LB_STATE_COUNT] = {
 	[LB_STATE_INITIAL] = "initial",     [LB_STATE_HEALTHY] = "healthy",
 	[LB_STATE_UNHEALTHY] = "unhealthy", [LB_STATE_DRAINING] = "draining",
-	[LB_STATE_UNUSED] = "unused",       [LB_STATE_UNAVAILABLE] = "unavailable",
+	[LB_STATE_UNUSED] = "unused",
 };
 
 static const char *const reason_names[LB_REASON_COUNT] = {
@@ -20,7 +20,6 @@ static const char *const reason_names[LB_REASON_COUNT] = {
 	[LB_REASON_DEREGISTRATION_IN_PROGRESS] = "Target.DeregistrationInProgress",
 	[LB_REASON_NOT_REGISTERED] = "Target.NotRegistered",
 	[LB_REASON_NOT_IN_USE] = "Target.NotInUse",
-	[LB_REASON_HEALTH_CHECK_DISABLED] = "Target.HealthCheckDisabled",
 };
 
 const char *lb_state_name(enum lb_state state)
@@ -35,15 +34,14 @@ const char *lb_reason_name(enum lb_reason reason)
 
 enum action {
 	KEEP,
-	SHOW_CHECKING,  // initial: the reason says that checks are running
-	SHOW_REASON,    // unhealthy: the newest reason
-	PASSED,         // counts start anew
-	COUNT_PASS,     // healthy from the threshold on
-	COUNT_FAIL,     // unhealthy from the threshold on
-	TO_INITIAL,     //
-	TO_HEALTHY,     //
-	TO_UNAVAILABLE, //
-	TO_UNUSED,      //
+	SHOW_CHECKING, // initial: the reason says that checks are running
+	SHOW_REASON,   // unhealthy: the newest reason
+	PASSED,        // counts start anew
+	COUNT_PASS,    // healthy from the threshold on
+	COUNT_FAIL,    // unhealthy from the threshold on
+	TO_INITIAL,    //
+	TO_HEALTHY,    //
+	TO_UNUSED,     //
 	TO_DRAINING,
 };
 
@@ -54,33 +52,24 @@ static const enum action actions[LB_STATE_COUNT][LB_HEALTH_EVENT_COUNT] = {
 		[LB_HEALTH_PASS] = TO_HEALTHY, // a new target needs one pass only
 		[LB_HEALTH_FAIL] = COUNT_FAIL,
 		[LB_HEALTH_ADOPT] = TO_HEALTHY,
-		[LB_HEALTH_USE_UNCHECKED] = TO_UNAVAILABLE,
 		[LB_HEALTH_DISUSE] = TO_UNUSED,
 		[LB_HEALTH_DRAIN] = TO_DRAINING,
 	},
 	[LB_STATE_HEALTHY] = {
 		[LB_HEALTH_PASS] = PASSED,
 		[LB_HEALTH_FAIL] = COUNT_FAIL,
-		[LB_HEALTH_USE_UNCHECKED] = TO_UNAVAILABLE,
 		[LB_HEALTH_DISUSE] = TO_UNUSED,
 		[LB_HEALTH_DRAIN] = TO_DRAINING,
 	},
 	[LB_STATE_UNHEALTHY] = {
 		[LB_HEALTH_PASS] = COUNT_PASS,
 		[LB_HEALTH_FAIL] = SHOW_REASON,
-		[LB_HEALTH_USE_UNCHECKED] = TO_UNAVAILABLE,
 		[LB_HEALTH_DISUSE] = TO_UNUSED,
 		[LB_HEALTH_DRAIN] = TO_DRAINING,
 	},
 	[LB_STATE_DRAINING] = {KEEP}, // ends by being gone, or registered anew
 	[LB_STATE_UNUSED] = {
 		[LB_HEALTH_USE] = TO_INITIAL,
-		[LB_HEALTH_USE_UNCHECKED] = TO_UNAVAILABLE,
-		[LB_HEALTH_DRAIN] = TO_DRAINING,
-	},
-	[LB_STATE_UNAVAILABLE] = {
-		[LB_HEALTH_USE] = TO_INITIAL,
-		[LB_HEALTH_DISUSE] = TO_UNUSED,
 		[LB_HEALTH_DRAIN] = TO_DRAINING,
 	},
 };
@@ -141,9 +130,6 @@ bool lb_health_handle(struct lb_health *health, const struct lb_thresholds *thre
 	case TO_HEALTHY:
 		enter(health, LB_STATE_HEALTHY, LB_REASON_NONE);
 		break;
-	case TO_UNAVAILABLE:
-		enter(health, LB_STATE_UNAVAILABLE, LB_REASON_HEALTH_CHECK_DISABLED);
-		break;
 	case TO_UNUSED:
 		enter(health, LB_STATE_UNUSED, LB_REASON_NOT_IN_USE);
 		break;
@@ -154,20 +140,13 @@ bool lb_health_handle(struct lb_health *health, const struct lb_thresholds *thre
 	return before.state != health->state || before.reason != health->reason;
 }
 
-static bool is_served(enum lb_state state)
-{
-	return state == LB_STATE_HEALTHY || state == LB_STATE_UNAVAILABLE;
-}
-
-static unsigned select_if(const struct lb_health *const *targets, unsigned count, bool fail_open,
-			  bool *ret_in_service)
+static unsigned select_those(const struct lb_health *const *targets, unsigned count,
+			     enum lb_state state, bool *ret_in_service)
 {
 	unsigned selected = 0;
 
 	for (unsigned i = 0; i < count; i++) {
-		enum lb_state state = targets[i]->state;
-
-		ret_in_service[i] = fail_open ? state == LB_STATE_UNHEALTHY : is_served(state);
+		ret_in_service[i] = targets[i]->state == state;
 		selected += ret_in_service[i];
 	}
 	return selected;
@@ -176,7 +155,8 @@ static unsigned select_if(const struct lb_health *const *targets, unsigned count
 unsigned lb_health_select(const struct lb_health *const *targets, unsigned count,
 			  bool *ret_in_service)
 {
-	unsigned selected = select_if(targets, count, false, ret_in_service);
+	unsigned selected = select_those(targets, count, LB_STATE_HEALTHY, ret_in_service);
 
-	return selected ? selected : select_if(targets, count, true, ret_in_service);
+	return selected ? selected
+			: select_those(targets, count, LB_STATE_UNHEALTHY, ret_in_service);
 }

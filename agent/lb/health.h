@@ -15,7 +15,6 @@ enum lb_state {
 	LB_STATE_UNHEALTHY,
 	LB_STATE_DRAINING,
 	LB_STATE_UNUSED,
-	LB_STATE_UNAVAILABLE,
 	LB_STATE_COUNT,
 };
 
@@ -30,7 +29,6 @@ enum lb_reason {
 	LB_REASON_DEREGISTRATION_IN_PROGRESS, // Target.DeregistrationInProgress
 	LB_REASON_NOT_REGISTERED,             // Target.NotRegistered
 	LB_REASON_NOT_IN_USE,                 // Target.NotInUse
-	LB_REASON_HEALTH_CHECK_DISABLED,      // Target.HealthCheckDisabled
 	LB_REASON_COUNT,
 };
 
@@ -41,11 +39,10 @@ enum lb_health_event {
 	LB_HEALTH_CHECKING, // the first check is on its way
 	LB_HEALTH_PASS,
 	LB_HEALTH_FAIL,
-	LB_HEALTH_ADOPT,         // the kernel serves it already (restart of the agent)
-	LB_HEALTH_USE,           // its group is used by a listener, with health checks
-	LB_HEALTH_USE_UNCHECKED, // used, health checks disabled
-	LB_HEALTH_DISUSE,        // no listener uses its group
-	LB_HEALTH_DRAIN,         // deregistered
+	LB_HEALTH_ADOPT,  // the kernel serves it already (restart of the agent)
+	LB_HEALTH_USE,    // its group is used by a listener
+	LB_HEALTH_DISUSE, // no listener uses its group
+	LB_HEALTH_DRAIN,  // deregistered
 	LB_HEALTH_EVENT_COUNT,
 };
 

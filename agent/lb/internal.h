@@ -128,6 +128,7 @@ void lb_watch_remove(struct lb_watch *watch, int fd); // before it is closed; -1
 
 // ---- config.c
 struct lb_group_entry *lb_group_find(const struct lb *lb, const char *group_id);
+struct lb_group_entry *lb_vpc_group_find(const struct lb_vpc *vpc, const char *group_id);
 void lb_balancers_free(struct lb_vpc *vpc);
 void lb_group_free(struct lb_group_entry *group);
 

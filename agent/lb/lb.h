@@ -91,7 +91,6 @@ void lb_balancer_remove(struct lb *lb, const char *balancer_id); // gone is fine
 enum lb_protocol { LB_PROTOCOL_TCP, LB_PROTOCOL_HTTP };
 
 struct lb_check {
-	bool disabled; // targets are `unavailable` and served
 	enum lb_protocol protocol;
 	char path[LB_CHECK_PATH_SIZE];    // HTTP: "/healthz?x=1"
 	uint16_t port;                    // 0: the target's own

@@ -48,12 +48,7 @@ void lb_member_use(struct lb_member *member)
 {
 	const struct lb_group_entry *group = member->group;
 
-	if (!group->used)
-		lb_member_event(member, LB_HEALTH_DISUSE, LB_REASON_NONE);
-	else if (group->group.check.disabled)
-		lb_member_event(member, LB_HEALTH_USE_UNCHECKED, LB_REASON_NONE);
-	else
-		lb_member_event(member, LB_HEALTH_USE, LB_REASON_NONE);
+	lb_member_event(member, group->used ? LB_HEALTH_USE : LB_HEALTH_DISUSE, LB_REASON_NONE);
 	// Only before the first flush can the kernel serve one that is still initial: it does
 	// since an earlier life of the agent.
 	if (group->used && is_served(member))

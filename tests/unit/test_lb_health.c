@@ -29,8 +29,6 @@ static enum lb_health_event event_of(char letter)
 		return LB_HEALTH_ADOPT;
 	case 'u':
 		return LB_HEALTH_USE;
-	case 'x':
-		return LB_HEALTH_USE_UNCHECKED;
 	case 'd':
 		return LB_HEALTH_DISUSE;
 	default:
@@ -81,21 +79,12 @@ static void test_sequences(void **state)
 		{"ucffd", "unused", "Target.NotInUse"},
 		{"ucpu", "healthy", ""},
 		{"ucffu", "unhealthy", "Target.Timeout"},
-		// Health checks disabled.
-		{"x", "unavailable", "Target.HealthCheckDisabled"},
-		{"xff", "unavailable", "Target.HealthCheckDisabled"},
-		{"xu", "initial", "Elb.RegistrationInProgress"},
-		{"xd", "unused", "Target.NotInUse"},
-		{"dx", "unavailable", "Target.HealthCheckDisabled"},
-		{"ucpx", "unavailable", "Target.HealthCheckDisabled"},
-		{"ucffx", "unavailable", "Target.HealthCheckDisabled"},
 		// Draining is left by nothing.
 		{"D", "draining", "Target.DeregistrationInProgress"},
 		{"ucpD", "draining", "Target.DeregistrationInProgress"},
 		{"ucffD", "draining", "Target.DeregistrationInProgress"},
 		{"dD", "draining", "Target.DeregistrationInProgress"},
-		{"xD", "draining", "Target.DeregistrationInProgress"},
-		{"ucpDcpffauxdD", "draining", "Target.DeregistrationInProgress"},
+		{"ucpDcpffaudD", "draining", "Target.DeregistrationInProgress"},
 	};
 
 	(void)state;
@@ -131,8 +120,8 @@ static void test_changes_are_told(void **state)
 	assert_string_equal(lb_reason_name(health.reason), "Target.ResponseCodeMismatch");
 }
 
-// As the enum has them: initial, healthy, unhealthy, draining, unused (n), unavailable (x).
-static const char states_in_order[] = "ihudnx";
+// As the enum has them: initial, healthy, unhealthy, draining, unused (n).
+static const char states_in_order[] = "ihudn";
 
 static void test_select(void **state)
 {
@@ -140,10 +129,9 @@ static void test_select(void **state)
 		const char *states;
 		const char *in_service;
 	} cases[] = {
-		{"", ""},           {"h", "1"},   {"hh", "11"}, {"hu", "10"},
-		{"hiudn", "10000"}, {"hx", "11"}, {"uu", "11"}, {"uud", "110"},
-		{"uui", "110"},     {"i", "0"},   {"ii", "00"}, {"d", "0"},
-		{"du", "01"},       {"n", "0"},   {"xu", "10"}, {"ih", "01"},
+		{"", ""},     {"h", "1"},     {"hh", "11"},   {"hu", "10"}, {"hiudn", "10000"},
+		{"uu", "11"}, {"uud", "110"}, {"uui", "110"}, {"i", "0"},   {"ii", "00"},
+		{"d", "0"},   {"du", "01"},   {"n", "0"},     {"ih", "01"},
 	};
 
 	(void)state;
