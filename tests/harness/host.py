@@ -21,6 +21,8 @@ GUEST = Path(os.environ["PENSTOCK_GUEST"])
 SNAPSHOT = ROOT / "tests/lib/snapshot.sh"
 WRAPPER = os.environ.get("PENSTOCK_WRAPPER", "").split()
 
+LIMIT_FILES = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "memory.max", "memory.limit_in_bytes")
+
 _numbers = itertools.count(1)
 
 # What makes a host's own namespaces: nothing outlives its standard input.
@@ -191,6 +193,20 @@ class Host:
     def task_pids(self, task):
         """The processes in a task's cgroup."""
         return sorted({pid for found in cgroups(f"penstock-{self.install}/{task}") for pid in cgroup_pids(found)})
+
+    def limits(self, task):
+        """What the kernel holds a task to: (CPUs, bytes of memory), from either kind of tree."""
+        found = {}
+        for cgroup in cgroups(f"penstock-{self.install}/{task}"):
+            for file in LIMIT_FILES:
+                if (cgroup / file).exists():
+                    found[file] = (cgroup / file).read_text().split()
+        if "cpu.max" in found:
+            quota, period = found["cpu.max"]
+        else:
+            (quota,), (period,) = found["cpu.cfs_quota_us"], found["cpu.cfs_period_us"]
+        (memory,) = found.get("memory.max") or found["memory.limit_in_bytes"]
+        return int(quota) / int(period), int(memory)
 
     def kill_in_task(self, task, name, words):
         """Sends a signal to the processes of a task whose command line has these words."""

@@ -25,6 +25,8 @@ def run_script(host, script, **fields):
 def test_boots_runs_and_stops(host, network):
     running = network.run_task("t", task(shell("main", IDLE, stopTimeout=60)))["status"]
     assert container(running, "main")["lastStatus"] == "RUNNING"
+    promised = network.get("/v1/host")["capacity"]["memoryMiB"]["promised"] << 20
+    assert host.limits("t") == (0.25, promised) and promised > 512 << 20, "the VMM's overhead is charged"
     network.wait_log("t", "up")  # before that it does not listen to SIGTERM
     stopped = network.stop_task("t")["status"]
     assert stopped["stopCode"] == "UserInitiated" and container(stopped, "main")["exitCode"] == 0
