@@ -53,17 +53,23 @@ struct shim_vmm {
 	bool forbidden;           // stopped or killed: it is not started any more
 };
 
+enum guest_connection_state {
+	CONNECTION_RECEIVING, // a request comes in, or the next one is waited for
+	CONNECTION_WAITING,   // in a long poll for a command above `after`
+	CONNECTION_ANSWERING, // `out` goes out
+	CONNECTION_CLOSING,   // that was the last answer; what still comes is thrown away
+};
+
 struct guest_connection {
 	int fd; // -1: free
+	enum guest_connection_state state;
 	struct http_reader reader;
-	struct buffer out; // the answer being sent
+	struct buffer out;
 	size_t sent;
 	bool keep_alive;    // after the answer
 	bool authenticated; // has shown the token
-	bool waiting;       // in a long poll
-	bool closing;       // answered for the last time
-	uint64_t after;     // ... for a command above this
-	int64_t deadline_us;
+	uint64_t after;
+	int64_t deadline_us; // of this state; 0: none
 };
 
 struct shim_guest {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The guest's connections. A connection is in one of four states: a request comes in (out is
-// empty), it waits in a long poll (waiting), an answer goes out (out is not empty), or the
-// answer was the last and what the peer still sends is thrown away (closing), so that a
-// reset does not overtake the answer. Every state has an absolute deadline. While a request
-// is answered nothing is read: a peer that pipelines fills its own socket.
+// The guest's connections, each in one of four states with an absolute deadline. After its last
+// answer a connection stays to throw away what the peer still sends, so that a reset does not
+// overtake the answer. While a request is answered nothing is read: a peer that pipelines fills its
+// own socket.
+//
+// Only penstock-init, which has shown the token, may be idle for ever: were it to dial again,
+// containers that use up all ports of the guest could keep a sibling's exit from being told.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,20 +67,36 @@ int shim_guest_reset(struct shim *shim, struct error *err)
 
 // --- Connections ---
 
+static int64_t request_deadline_us(void)
+{
+	return clock_monotonic_us() + SHIM_REQUEST_DEADLINE_US;
+}
+
 static void connection_drop(struct guest_connection *connection)
 {
 	close_fd(&connection->fd);
 	http_reader_close(&connection->reader);
 	buffer_release(&connection->out);
 	connection->sent = 0;
-	connection->waiting = connection->closing = connection->authenticated = false;
+	connection->state = CONNECTION_RECEIVING;
+	connection->authenticated = false;
+}
+
+// With a reset: the kernel would keep what a peer never acknowledges for minutes after the close,
+// and counts that for the whole host.
+static void connection_abort(struct guest_connection *connection)
+{
+	const struct linger at_once = {.l_onoff = 1};
+
+	setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	connection_drop(connection);
 }
 
 void shim_guest_drop_all(struct shim *shim)
 {
 	for (size_t i = 0; i < SHIM_CONNECTIONS_MAX; i++)
 		if (shim->guest.connections[i].fd >= 0)
-			connection_drop(&shim->guest.connections[i]);
+			connection_abort(&shim->guest.connections[i]);
 }
 
 static struct guest_connection *find_free(struct shim_guest *guest)
@@ -131,18 +149,23 @@ void shim_guest_accept(struct shim *shim, short revents)
 		connection = find_victim(&shim->guest);
 		if (!connection)
 			return;
-		connection_drop(connection);
+		connection_abort(connection);
 	}
 	http_reader_open(&connection->reader, HTTP_REQUEST, GUEST_BODY_MAX);
-	connection->deadline_us = clock_monotonic_us() + SHIM_REQUEST_DEADLINE_US;
+	connection->deadline_us = request_deadline_us();
 	connection->fd = take_fd(&fd);
 }
 
 short guest_connection_events(const struct guest_connection *connection)
 {
-	if (connection->out.length > 0)
-		return POLLOUT;
-	return connection->waiting ? POLLRDHUP : POLLIN;
+	static const short events[] = {
+		[CONNECTION_RECEIVING] = POLLIN,
+		[CONNECTION_WAITING] = POLLRDHUP,
+		[CONNECTION_ANSWERING] = POLLOUT,
+		[CONNECTION_CLOSING] = POLLIN,
+	};
+
+	return events[connection->state];
 }
 
 void guest_connection_answer(struct shim *shim, struct guest_connection *connection,
@@ -153,15 +176,29 @@ void guest_connection_answer(struct shim *shim, struct guest_connection *connect
 		shim->status.refused++;
 	else
 		shim->status.requests++;
-	connection->waiting = false;
-	connection->deadline_us = clock_monotonic_us() + SHIM_REQUEST_DEADLINE_US;
+	connection->state = CONNECTION_ANSWERING;
+	connection->deadline_us = request_deadline_us();
 	http_response_head(&connection->out, status, content_type, length, connection->keep_alive);
 	if (length > 0)
 		buffer_add(&connection->out, body, length);
 }
 
-// True when the answer is out and the connection is ready for the next request.
-static bool send_answer(struct guest_connection *connection)
+static void finish_answer(struct guest_connection *connection)
+{
+	buffer_release(&connection->out);
+	connection->sent = 0;
+	connection->deadline_us = request_deadline_us();
+	if (!connection->keep_alive) {
+		shutdown(connection->fd, SHUT_WR);
+		connection->state = CONNECTION_CLOSING;
+		return;
+	}
+	connection->state = CONNECTION_RECEIVING;
+	if (connection->authenticated && connection->reader.length == 0)
+		connection->deadline_us = 0;
+}
+
+static void send_answer(struct guest_connection *connection)
 {
 	struct buffer *out = &connection->out;
 
@@ -170,21 +207,14 @@ static bool send_answer(struct guest_connection *connection)
 				     out->length - connection->sent, MSG_NOSIGNAL);
 
 		if (count < 0 && errno == EAGAIN)
-			return false;
+			return;
 		if (count < 0) {
 			connection_drop(connection);
-			return false;
+			return;
 		}
 		connection->sent += (size_t)count;
 	}
-	buffer_release(out);
-	connection->sent = 0;
-	connection->deadline_us = clock_monotonic_us() + SHIM_REQUEST_DEADLINE_US;
-	if (!connection->keep_alive) {
-		shutdown(connection->fd, SHUT_WR);
-		connection->closing = true;
-	}
-	return connection->keep_alive;
+	finish_answer(connection);
 }
 
 static void send_continue(struct guest_connection *connection)
@@ -205,12 +235,11 @@ static void serve(struct shim *shim, struct guest_connection *connection)
 {
 	struct http_message message;
 
-	while (connection->fd >= 0 && !connection->waiting && !connection->closing) {
-		if (connection->out.length > 0) {
-			if (!send_answer(connection))
-				return;
-			continue;
-		}
+	for (;;) {
+		if (connection->state == CONNECTION_ANSWERING)
+			send_answer(connection);
+		if (connection->fd < 0 || connection->state != CONNECTION_RECEIVING)
+			return;
 		switch (http_reader_next(&connection->reader, &message)) {
 		case HTTP_PARTIAL:
 			send_continue(connection);
@@ -251,19 +280,30 @@ static void receive(struct shim *shim, struct guest_connection *connection)
 		return;
 	}
 	http_reader_advance(&connection->reader, (size_t)count);
+	if (connection->deadline_us == 0)
+		connection->deadline_us = request_deadline_us();
 	serve(shim, connection);
 }
 
 void shim_guest_handle(struct shim *shim, struct guest_connection *connection, short revents)
 {
-	if (connection->closing)
-		discard(connection);
-	else if (connection->out.length > 0)
+	switch (connection->state) {
+	case CONNECTION_RECEIVING:
+		if (revents & POLLERR)
+			connection_drop(connection);
+		else
+			receive(shim, connection);
+		break;
+	case CONNECTION_WAITING: // nothing is due: the peer went away
+		connection_drop(connection);
+		break;
+	case CONNECTION_ANSWERING:
 		serve(shim, connection);
-	else if (connection->waiting || (revents & POLLERR))
-		connection_drop(connection); // nothing is due: the peer went away
-	else
-		receive(shim, connection);
+		break;
+	case CONNECTION_CLOSING:
+		discard(connection);
+		break;
+	}
 }
 
 void shim_guest_deadlines(struct shim *shim, int64_t now_us)
@@ -271,15 +311,16 @@ void shim_guest_deadlines(struct shim *shim, int64_t now_us)
 	for (size_t i = 0; i < SHIM_CONNECTIONS_MAX; i++) {
 		struct guest_connection *connection = &shim->guest.connections[i];
 
-		if (connection->fd < 0 || connection->deadline_us > now_us)
+		if (connection->fd < 0 || connection->deadline_us == 0 ||
+		    connection->deadline_us > now_us)
 			continue;
-		if (connection->waiting) {
+		if (connection->state == CONNECTION_WAITING) {
 			shim_route_commands(shim, connection);
 			serve(shim, connection);
 			continue;
 		}
 		shim->status.refused += connection->reader.length > 0 || connection->out.length > 0;
-		connection_drop(connection);
+		connection_abort(connection);
 	}
 }
 
@@ -288,7 +329,7 @@ void shim_guest_wake(struct shim *shim)
 	for (size_t i = 0; i < SHIM_CONNECTIONS_MAX; i++) {
 		struct guest_connection *connection = &shim->guest.connections[i];
 
-		if (connection->fd < 0 || !connection->waiting)
+		if (connection->fd < 0 || connection->state != CONNECTION_WAITING)
 			continue;
 		shim_route_commands(shim, connection);
 		serve(shim, connection);

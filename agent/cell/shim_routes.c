@@ -119,7 +119,7 @@ static void route_commands(struct shim *shim, struct guest_connection *connectio
 		shim_route_commands(shim, connection);
 		return;
 	}
-	connection->waiting = true;
+	connection->state = CONNECTION_WAITING;
 	connection->deadline_us = clock_monotonic_us() + INT64_C(1000000) * GUEST_COMMANDS_WAIT_S;
 }
 

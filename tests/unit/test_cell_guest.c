@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -372,6 +373,15 @@ static void test_connection_is_kept(void **state)
 	assert_non_null(strstr(answer, "TaskARN"));
 }
 
+// An orderly close would leave the kernel with what this peer does not acknowledge.
+static void assert_was_reset(int fd)
+{
+	char byte;
+
+	assert_int_equal(recv(fd, &byte, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+}
+
 // Sixteen that hold a connection and say nothing do not lock the token's holder out.
 static void test_too_many_connections(void **state)
 {
@@ -382,22 +392,52 @@ static void test_too_many_connections(void **state)
 	for (size_t i = 0; i < ARRAY_LENGTH(held); i++)
 		held[i] = fixture_dial(fixture);
 	assert_int_equal(get(fixture, GUEST_PATH_MANIFEST), 200);
+	assert_was_reset(held[0]);
 	for (size_t i = 0; i < ARRAY_LENGTH(held); i++)
 		close(held[i]);
 	assert_int_equal(get(fixture, GUEST_PATH_MANIFEST), 200);
 }
 
-// A request that trickles in, byte by byte, ends at the absolute deadline.
-static void test_slow_request_is_cut(void **state)
+// On a connection that is kept.
+static void ask_for_manifest(int fd)
 {
-	struct fixture *fixture = fixture_of(state);
-	int64_t begin_us = clock_monotonic_us();
-	scoped_fd int fd = fixture_dial(fixture);
+	scoped(buffer_release) struct buffer request = {0};
+	ssize_t count;
+
+	buffer_addf(&request,
+		    "GET " GUEST_PATH_MANIFEST " HTTP/1.1\r\nAuthorization: Bearer %s\r\n\r\n",
+		    token);
+	assert_int_equal(send(fd, request.data, request.length, MSG_NOSIGNAL), request.length);
+	count = recv(fd, answer, sizeof(answer) - 1, 0);
+	assert_true(count > 0);
+	assert_memory_equal(answer, "HTTP/1.1 200", 12);
+}
+
+static void trickle_until_cut(int fd, int64_t begin_us)
+{
 	struct pollfd closed = {.fd = fd, .events = POLLIN};
 
 	while (send(fd, "G", 1, MSG_NOSIGNAL) == 1 && poll(&closed, 1, 500) == 0)
 		assert_true(clock_monotonic_us() - begin_us < FIXTURE_WAIT_MS * 1000LL);
 	assert_true(clock_monotonic_us() - begin_us >= SHIM_REQUEST_DEADLINE_US);
+}
+
+// A request that trickles in, byte by byte, ends at the absolute deadline: one with the token, too.
+// Between two requests penstock-init has all the time, and need not dial again.
+static void test_slow_request_is_cut(void **state)
+{
+	struct fixture *fixture = fixture_of(state);
+	scoped_fd int init = fixture_dial(fixture), trickling = fixture_dial(fixture);
+	scoped_fd int stranger = fixture_dial(fixture);
+	int64_t begin_us;
+
+	take_session(fixture);
+	ask_for_manifest(init);
+	ask_for_manifest(trickling);
+	begin_us = clock_monotonic_us();
+	trickle_until_cut(trickling, begin_us);
+	assert_was_reset(stranger);
+	ask_for_manifest(init);
 }
 
 #define GUEST_TEST(test) cmocka_unit_test_setup_teardown(test, open_guest_cell, fixture_teardown)
