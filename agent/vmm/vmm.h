@@ -100,5 +100,5 @@ const struct vmm_ops *vmm_find(const char *name);
 // -EBADMSG when the bytes are no such list (a shim checks what it was sent with this).
 int vmm_launch_argv(const struct vmm_launch *launch, const char **ret_argv, struct error *err);
 
-// The TSC's rate against CLOCK_MONOTONIC_RAW, in kHz. Blocks about 10 ms: once at start.
+// The TSC's rate against CLOCK_MONOTONIC_RAW, in kHz. Blocks about 20 ms: once at start.
 uint32_t vmm_tsc_measure(void);
