@@ -20,16 +20,15 @@ network() {
 
 # Processes that carry a mark in their arguments or their cgroup; not the tests' own.
 processes() {
-	local directory arguments cgroups mark
+	local directory words arguments cgroups mark
 	for directory in /proc/[0-9]*; do
-		{
-			arguments=$(tr '\0' ' ' <"$directory/cmdline") &&
-				cgroups=$(tr '\n' ' ' <"$directory/cgroup")
-		} 2>/dev/null || continue # ended meanwhile
+		{ mapfile -d '' -t words <"$directory/cmdline" && mapfile -t cgroups <"$directory/cgroup"; } \
+			2>/dev/null || continue # ended meanwhile
+		arguments="${words[*]} "
 		# Without arguments it is a zombie, or the kernel's.
-		[[ -n $arguments && $arguments != *snapshot.sh* && $arguments != *tests/* ]] || continue
+		[[ ${#words[@]} -gt 0 && $arguments != *snapshot.sh* && $arguments != *tests/* ]] || continue
 		for mark in "$@"; do
-			if [[ $arguments == *"$mark"* || $cgroups == *"$mark"* ]]; then
+			if [[ $arguments == *"$mark"* || ${cgroups[*]} == *"$mark"* ]]; then
 				printf 'process %s %s\n' "${directory#/proc/}" "${arguments:0:120}"
 			fi
 		done
