@@ -58,6 +58,11 @@ enum {
 // A netlink socket as the functions below need it, bound, in the namespace of netns_fd
 // (-1: the caller's). The caller closes it.
 int nft_socket_open(int netns_fd, int *ret_fd, struct error *err);
+// A socket that becomes readable whenever somebody changed tables of that namespace through
+// another socket than own_socket.
+int nft_watch_open(int netns_fd, int own_socket, int *ret_fd, struct error *err);
+// Takes what is there to read; whether there was anything.
+bool nft_socket_drain(int socket_fd);
 
 // --- Batches ---
 

@@ -15,7 +15,6 @@
 #include "agent/base/clock.h"
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
-#include "netif/namespace.h"
 #include "netif/nft_internal.h"
 
 // What a netlink socket takes in one message by default, on the safe side.
@@ -195,16 +194,6 @@ static void socket_prepare(int socket_fd, size_t size)
 		setsockopt(socket_fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
 }
 
-// Replies to earlier requests that nobody waited for.
-static void socket_drain(int socket_fd)
-{
-	char bytes[64];
-
-	while (recv(socket_fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_TRUNC) >= 0 ||
-	       errno == ENOBUFS || errno == EINTR)
-		;
-}
-
 static void attempt_take_reply(struct attempt *attempt, const struct nlmsghdr *reply)
 {
 	const struct nlmsgerr *result = mnl_nlmsg_get_payload(reply);
@@ -360,7 +349,7 @@ static int batch_attempt(struct nft_batch *batch, unsigned stage, int socket_fd,
 	if (attempt.live == 0)
 		return 1;
 	socket_prepare(socket_fd, attempt.text.length);
-	socket_drain(socket_fd);
+	nft_socket_drain(socket_fd); // replies to earlier requests that nobody waited for
 	if (sendto(socket_fd, attempt.text.data, attempt.text.length, 0,
 		   (const struct sockaddr *)&kernel, sizeof(kernel)) < 0)
 		return error_errno(err, "send nf_tables batch of %zu bytes", attempt.text.length);
@@ -395,31 +384,4 @@ const struct error *nft_batch_failure(const struct nft_batch *batch, const char 
 size_t nft_batch_failure_count(const struct nft_batch *batch)
 {
 	return batch->failure_count;
-}
-
-static int socket_new(int *ret_fd, struct error *err)
-{
-	static const struct sockaddr_nl any = {.nl_family = AF_NETLINK};
-	scoped_fd int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
-
-	if (fd < 0)
-		return error_errno(err, "netfilter socket");
-	if (bind(fd, (const struct sockaddr *)&any, sizeof(any)) < 0)
-		return error_errno(err, "bind netfilter socket");
-	*ret_fd = take_fd(&fd);
-	return 0;
-}
-
-int nft_socket_open(int netns_fd, int *ret_fd, struct error *err)
-{
-	scoped_fd int home = -1;
-
-	if (netns_fd < 0)
-		return socket_new(ret_fd, err);
-	if (namespace_open_current(&home, err) < 0)
-		return -err->code;
-	scoped_visit struct namespace_visit visit = NAMESPACE_VISIT(home);
-	if (namespace_enter(&visit, netns_fd, err) < 0)
-		return -err->code;
-	return socket_new(ret_fd, err);
 }

@@ -122,7 +122,7 @@ struct sg_combination {
 	char groups[SG_GROUPS_PER_ENI_MAX][SG_ID_SIZE]; // sorted
 	size_t users;                                   // members
 	bool complete;
-	size_t chain_count, verdict_count; // seen by the loader
+	size_t chain_count, rule_count, verdict_count; // seen by the loader
 };
 
 // An ENI or a balancer.
@@ -181,5 +181,6 @@ void sg_member_label(const struct sg_member_state *member, char label[SG_LABEL_S
 
 // Fills the (empty) mirror from the kernel.
 int sg_vpc_load(struct sg_vpc *vpc, int netfilter_socket, struct error *err);
-// Removes members that are incomplete and combinations nobody uses.
-int sg_vpc_mend(struct sg_vpc *vpc, int netfilter_socket, struct error *err);
+// Removes members that are incomplete and combinations nobody uses. 1: the mirror is to be read
+// again.
+int sg_vpc_mend(const struct sg_vpc *vpc, int netfilter_socket, struct error *err);

@@ -105,11 +105,13 @@ static void see_group_rule(struct sg_vpc *vpc, const struct nft_rule_info *rule)
 static void see_combination_rule(struct sg_vpc *vpc, const struct nft_rule_info *rule,
 				 uint32_t number, enum sg_variant variant)
 {
+	struct sg_combination *combination = combination_ensure(vpc, number);
 	char id[SG_ID_SIZE];
 	const char *rest;
 
+	combination->rule_count++;
 	if (variant == SG_VARIANT_EGRESS && sg_group_name_split(rule->target, id, &rest))
-		sg_combination_add_group(combination_ensure(vpc, number), id);
+		sg_combination_add_group(combination, id);
 }
 
 static int load_rules(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
@@ -152,8 +154,10 @@ static int load_verdicts(struct sg_vpc *vpc, int netfilter_socket, enum sg_varia
 
 static void judge_combination(struct sg_vpc *vpc, struct sg_combination *combination)
 {
-	combination->complete = combination->chain_count == SG_VARIANT_COUNT &&
-				combination->verdict_count == SG_VARIANT_COUNT;
+	combination->complete =
+		combination->chain_count == SG_VARIANT_COUNT &&
+		combination->verdict_count == SG_VARIANT_COUNT &&
+		combination->rule_count == SG_VARIANT_COUNT * combination->group_count;
 	for (size_t i = 0; combination->complete && i < combination->group_count; i++)
 		sg_group_ensure(vpc, combination->groups[i])->users++;
 }

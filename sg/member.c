@@ -140,7 +140,7 @@ static void remove_member(struct sg_vpc *vpc, struct nft_batch *batch,
 // Parts of it were taken away by someone else: what is left cannot be told from here.
 static int incomplete(const char *label, struct error *err)
 {
-	return error_set(err, EUCLEAN, "%s is incomplete: open the vpc to mend it", label);
+	return error_set(err, EUCLEAN, "%s is incomplete until the vpc is restored", label);
 }
 
 // `member` is what it shall be, without its combination.

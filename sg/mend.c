@@ -37,18 +37,10 @@ static int mend_set(const struct sg_vpc *vpc, const struct nft_set *set, struct 
 	return 0;
 }
 
-static bool has_incomplete(const struct sg_index *index)
-{
-	for (size_t i = 0; i < index->count; i++)
-		if (!((const struct sg_member_state *)index->items[i])->complete)
-			return true;
-	return false;
-}
-
 static int mend_members(const struct sg_vpc *vpc, struct nft_batch *batch, int netfilter_socket,
 			struct error *err)
 {
-	if (!has_incomplete(&vpc->members) && !has_incomplete(&vpc->balancers))
+	if (!sg_vpc_is_damaged(vpc))
 		return 0;
 	for (size_t i = 0; i < ARRAY_LENGTH(member_sets); i++)
 		if (mend_set(vpc, member_sets[i], batch, netfilter_socket, err) < 0)
@@ -96,7 +88,7 @@ static int mend_combinations(const struct sg_vpc *vpc, enum sg_variant variant,
 	return 0;
 }
 
-int sg_vpc_mend(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
+int sg_vpc_mend(const struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 {
 	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
 	const struct error *failure;
@@ -116,5 +108,5 @@ int sg_vpc_mend(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 	if (failure)
 		return error_set(err, failure->code, "remove incomplete members: %s",
 				 failure->message);
-	return sg_vpc_reload(vpc, netfilter_socket, err);
+	return 1;
 }

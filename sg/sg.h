@@ -21,7 +21,7 @@
 //
 // Batches. The set and remove functions add operations to a batch and note in the mirror what will
 // be; they touch the kernel only by sg_vpc_commit(). A batch with operations must be committed, or
-// sg_vpc_reload() called. One batch per VPC and turn; other modules may add operations of their
+// sg_vpc_restore() called. One batch per VPC and turn; other modules may add operations of their
 // own. Owners of operations are "eni <id>", "balancer <id>", "group <id>" and, for what groups in
 // combination need, "combination <number>".
 //
@@ -185,10 +185,13 @@ int sg_vpc_find(const char *install, const char *vpc, int netfilter_socket, stru
 		struct error *err);
 void sg_vpc_close(struct sg_vpc *vpc); // the table stays; NULL is fine
 
-// Forgets the mirror and reads the table again. While it cannot be read (sg_vpc_is_unread(), after
-// a failed commit too) the calls below that set or remove answer -ESTALE.
-int sg_vpc_reload(struct sg_vpc *vpc, int netfilter_socket, struct error *err);
-bool sg_vpc_is_unread(const struct sg_vpc *vpc);
+// Whether others changed the table so that it cannot be read, or members are incomplete: as of the
+// last commit (which reads it again after a failure) or restore. While it cannot be read, the calls
+// below that set or remove answer -ESTALE; for an incomplete member -EUCLEAN.
+bool sg_vpc_is_damaged(const struct sg_vpc *vpc);
+// What sg_vpc_open() does, on a table that is damaged or that somebody else changed. What others
+// took away is not there afterwards: who wants it sets it again.
+int sg_vpc_restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err);
 
 // Sends the batch. Negative: nothing was changed (or only rules were added, see above). On 0 owners
 // may have failed alone: nft_batch_failure(). In both cases the mirror says afterwards what the

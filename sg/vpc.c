@@ -174,38 +174,60 @@ static int table_ensure(const char *install, const char *vpc, int netfilter_sock
 	return failure ? error_set(err, failure->code, "%s", failure->message) : 0;
 }
 
+static int read_table(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
+{
+	sg_vpc_clear(vpc);
+	vpc->unread = sg_vpc_load(vpc, netfilter_socket, err) < 0;
+	if (!vpc->unread)
+		return 0;
+	sg_vpc_clear(vpc);
+	return -err->code;
+}
+
+static int restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
+{
+	int result = table_ensure(vpc->install, vpc->id, netfilter_socket, err);
+
+	if (result == 0)
+		result = read_table(vpc, netfilter_socket, err);
+	if (result == 0)
+		result = sg_vpc_mend(vpc, netfilter_socket, err);
+	return result > 0 ? read_table(vpc, netfilter_socket, err) : result;
+}
+
+int sg_vpc_restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
+{
+	if (restore(vpc, netfilter_socket, err) == 0)
+		return 0;
+	sg_vpc_clear(vpc);
+	vpc->unread = true;
+	return error_wrap(err, "vpc %s", vpc->id);
+}
+
 int sg_vpc_open(const char *install, const char *vpc, int netfilter_socket, struct sg_vpc **ret_vpc,
 		struct error *err)
 {
-	struct sg_vpc *opened;
+	struct sg_vpc *opened = vpc_new(install, vpc);
 
-	if (table_ensure(install, vpc, netfilter_socket, err) < 0)
-		return error_wrap(err, "vpc %s", vpc);
-	if (sg_vpc_find(install, vpc, netfilter_socket, &opened, err) < 0)
-		return -err->code;
-	if (sg_vpc_mend(opened, netfilter_socket, err) < 0) {
+	if (sg_vpc_restore(opened, netfilter_socket, err) < 0) {
 		sg_vpc_close(opened);
-		return error_wrap(err, "vpc %s", vpc);
+		return -err->code;
 	}
 	*ret_vpc = opened;
 	return 0;
 }
 
-int sg_vpc_reload(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
+static bool all_complete(const struct sg_index *members)
 {
-	sg_vpc_clear(vpc);
-	vpc->unread = true;
-	if (sg_vpc_load(vpc, netfilter_socket, err) < 0) {
-		sg_vpc_clear(vpc);
-		return error_wrap(err, "vpc %s", vpc->id);
-	}
-	vpc->unread = false;
-	return 0;
+	for (size_t i = 0; i < members->count; i++)
+		if (!((const struct sg_member_state *)members->items[i])->complete)
+			return false;
+	return true;
 }
 
-bool sg_vpc_is_unread(const struct sg_vpc *vpc)
+bool sg_vpc_is_damaged(const struct sg_vpc *vpc)
 {
-	return vpc->unread;
+	return vpc->unread || !all_complete(&vpc->members) || !all_complete(&vpc->balancers);
 }
 
 // What is not known cannot be changed: to remove it would seem done already.
@@ -225,7 +247,7 @@ int sg_vpc_commit(struct sg_vpc *vpc, struct nft_batch *batch, int netfilter_soc
 	if (status == 0 && nft_batch_failure_count(batch) == 0)
 		return 0;
 	// What the batch did is done; a mirror that cannot be read takes no more until it is.
-	if (sg_vpc_reload(vpc, netfilter_socket, &reload) < 0 && status == 0)
-		return error_set(err, reload.code, "%s", reload.message);
+	if (read_table(vpc, netfilter_socket, &reload) < 0 && status == 0)
+		return error_set(err, reload.code, "vpc %s: %s", vpc->id, reload.message);
 	return status < 0 ? error_wrap(err, "vpc %s", vpc->id) : 0;
 }

@@ -135,6 +135,16 @@ int lb_vpc_ensure(struct lb *lb, const char *vpc_id, struct error *err)
 	return 0;
 }
 
+void lb_vpc_resync(struct lb *lb, const char *vpc_id)
+{
+	struct lb_vpc *vpc = lb_vpc_find(lb, vpc_id);
+
+	if (vpc && vpc->synced) {
+		vpc->synced = false;
+		vpc->services_changed = true;
+	}
+}
+
 void lb_vpc_remove(struct lb *lb, const char *vpc_id)
 {
 	struct lb_vpc *vpc = lb_vpc_find(lb, vpc_id);

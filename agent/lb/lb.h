@@ -69,6 +69,8 @@ void lb_close(struct lb *lb);
 
 // Before anything else of the VPC. Starts its probe when the first check needs one.
 int lb_vpc_ensure(struct lb *lb, const char *vpc_id, struct error *err);
+// Somebody else changed what the provider had made: the next flush makes all of it anew.
+void lb_vpc_resync(struct lb *lb, const char *vpc_id);
 // Before the VPC's namespace is deleted: ends the probe, forgets its groups and balancers.
 void lb_vpc_remove(struct lb *lb, const char *vpc_id);
 

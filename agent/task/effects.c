@@ -167,19 +167,26 @@ static void settle_tasks(struct network_vpc *vpc)
 	}
 }
 
-// Whether it is, or (a deleted one) may have been, of the VPC.
-static bool is_of_vpc(struct engine *engine, const struct changed_object *changed,
+static bool is_of_vpc(struct engine *engine, const struct model_object *object,
 		      const struct network_vpc *vpc)
 {
-	const struct model_object *object = engine_object(engine, changed->kind, changed->id);
 	const struct network_subnet *subnet;
 
-	if (!object)
-		return true;
-	if (changed->kind == MODEL_SECURITY_GROUP)
+	if (object->kind == MODEL_SECURITY_GROUP)
 		return strcmp(object->security_group->vpc_id, vpc->id) == 0;
+	if (object->kind != MODEL_LOAD_BALANCER)
+		return false;
 	subnet = network_subnet_find(engine, object->load_balancer->subnet_id);
 	return subnet && strcmp(subnet->vpc_id, vpc->id) == 0;
+}
+
+// Or may have been, when it is deleted.
+static bool was_of_vpc(struct engine *engine, const struct changed_object *changed,
+		       const struct network_vpc *vpc)
+{
+	const struct model_object *object = engine_object(engine, changed->kind, changed->id);
+
+	return !object || is_of_vpc(engine, object, vpc);
 }
 
 static const struct error *refusal_of(struct engine *engine, const struct changed_object *changed)
@@ -191,7 +198,7 @@ static const struct error *refusal_of(struct engine *engine, const struct change
 		effect++;
 	for (struct network_vpc *vpc = engine->vpcs; vpc && effect->owner && !refused;
 	     vpc = vpc->next)
-		if (vpc->batch && is_of_vpc(engine, changed, vpc))
+		if (vpc->batch && was_of_vpc(engine, changed, vpc))
 			refused = refusal(vpc, effect->owner, changed->id);
 	return refused;
 }
@@ -229,6 +236,7 @@ void effects_commit(struct engine *engine)
 
 static void sweep_policy(struct network_vpc *vpc)
 {
+	struct engine *engine = vpc->engine;
 	scoped_free struct sg_object *objects = NULL;
 	size_t count;
 
@@ -239,9 +247,20 @@ static void sweep_policy(struct network_vpc *vpc)
 
 		if (objects[i].kind != SG_OBJECT_GROUP && objects[i].kind != SG_OBJECT_BALANCER)
 			continue;
-		if (!engine_object(vpc->engine, kind, objects[i].owner))
-			engine_object_changed(vpc->engine, kind, objects[i].owner);
+		if (!engine_object(engine, kind, objects[i].owner))
+			engine_object_changed(engine, kind, objects[i].owner);
 	}
+}
+
+void effects_of_vpc_again(struct network_vpc *vpc)
+{
+	struct engine *engine = vpc->engine;
+
+	for (size_t i = 0; i < ARRAY_LENGTH(effects); i++)
+		for (struct object *o = engine->objects[effects[i].kind]; o; o = o->next)
+			if (is_of_vpc(engine, &o->model, vpc))
+				engine_object_changed(engine, effects[i].kind, o->model.id);
+	sweep_policy(vpc);
 }
 
 static bool is_subnet_of(const struct engine *engine, const char *vpc_id, const char *block)

@@ -45,6 +45,8 @@ struct network_vpc {
 	struct error refused;    // the whole of it was
 	struct task *sent;       // whose policy is in it
 	struct reaper reaper;    // deletes retired ENIs
+	int watch_fd;            // readable when somebody else changed its tables
+	struct event *watch;
 };
 
 struct network_subnet {
@@ -188,9 +190,10 @@ void objects_free(struct engine *engine);
 
 // effects.c
 int effects_start(struct engine *engine, struct error *err);
-void effects_apply(struct engine *engine);  // what changed
-void effects_commit(struct engine *engine); // sends the batches of this round
-void effects_retry(struct engine *engine);  // what failed
+void effects_apply(struct engine *engine);          // what changed
+void effects_commit(struct engine *engine);         // sends the batches of this round
+void effects_retry(struct engine *engine);          // what failed
+void effects_of_vpc_again(struct network_vpc *vpc); // what has rules in its tables
 void effects_free(struct engine *engine);
 
 // network.c
@@ -203,7 +206,7 @@ struct network_subnet *network_subnet_find(struct engine *engine, const char *id
 void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address);
 struct nft_batch *network_batch(struct network_vpc *vpc);
 void network_reap(struct network_vpc *vpc); // deletes the retired ENIs in a janitor
-void network_retry(struct engine *engine);  // what failed of that, or could not be read
+void network_retry(struct engine *engine);  // what failed of that, and damaged tables
 
 // balancers.c
 int balancer_apply(struct engine *engine, const char *id, struct error *err);
@@ -255,6 +258,9 @@ int eni_apply(void *object, struct error *err);
 int eni_undo(void *object, struct error *err);
 int policy_apply(void *object, struct error *err);
 int policy_undo(void *object, struct error *err);
+// All tasks of the VPC: the rules of others may be gone with its table. And those that wait for it.
+void policy_again(struct network_vpc *vpc);
+void policy_retry(struct network_vpc *vpc);
 int link_apply(void *object, struct error *err);
 int link_undo(void *object, struct error *err);
 

@@ -112,6 +112,72 @@ static int reap_work(const char *argument, struct error *err)
 	return result;
 }
 
+// The table is made whole again, and who is in it says so again.
+static void restore_policy(struct network_vpc *vpc)
+{
+	struct error err = {0};
+	int socket_fd;
+
+	if (netif_netfilter_socket(vpc->engine->netif, vpc->id, &socket_fd, &err) < 0 ||
+	    sg_vpc_restore(vpc->sg, socket_fd, &err) < 0) {
+		log_error(NULL, "policy of vpc %s: %s", vpc->id, err.message);
+		return;
+	}
+	lb_vpc_resync(vpc->engine->lb, vpc->id);
+	effects_of_vpc_again(vpc);
+	policy_again(vpc);
+}
+
+static void on_foreign_change(evutil_socket_t fd, short what, void *context)
+{
+	struct network_vpc *vpc = context;
+
+	(void)what;
+	if (!nft_socket_drain(fd))
+		return;
+	log_warning(NULL, "vpc %s: somebody else changed its nftables rules", vpc->id);
+	restore_policy(vpc);
+}
+
+static int watch_tables(struct network_vpc *vpc, struct error *err)
+{
+	if (netif_netfilter_watch(vpc->engine->netif, vpc->id, &vpc->watch_fd, err) < 0)
+		return -err->code;
+	vpc->watch = event_new(vpc->engine->base, vpc->watch_fd, EV_READ | EV_PERSIST,
+			       on_foreign_change, vpc);
+	if (!vpc->watch || event_add(vpc->watch, NULL) < 0)
+		return error_set(err, ENOMEM, "watch tables");
+	return 0;
+}
+
+static struct network_vpc *vpc_new(struct engine *engine, const char *id)
+{
+	struct network_vpc *vpc = calloc(1, sizeof(*vpc));
+
+	if (!vpc)
+		abort();
+	vpc->engine = engine;
+	vpc->watch_fd = -1;
+	snprintf(vpc->id, sizeof(vpc->id), "%s", id);
+	vpc->reaper = (struct reaper){
+		.janitors = &engine->janitors, .name = "retired ENIs", .work = reap_work};
+	snprintf(vpc->reaper.argument, sizeof(vpc->reaper.argument), "%s %s",
+		 engine->config->install, id);
+	return vpc;
+}
+
+static void vpc_release(struct network_vpc *vpc)
+{
+	janitor_forget(&vpc->engine->janitors, &vpc->reaper);
+	nft_batch_free(vpc->batch);
+	sg_vpc_close(vpc->sg);
+	if (vpc->watch)
+		event_free(vpc->watch);
+	close_fd(&vpc->watch_fd);
+	free(vpc);
+}
+
+// Watched before it is read: nothing that others do is missed.
 static int vpc_open(struct engine *engine, const char *id, struct error *err)
 {
 	struct network_vpc *vpc;
@@ -122,23 +188,16 @@ static int vpc_open(struct engine *engine, const char *id, struct error *err)
 	if (netif_vpc_create(engine->netif, id, err) < 0 ||
 	    netif_netfilter_socket(engine->netif, id, &socket_fd, err) < 0)
 		return -err->code;
-	vpc = calloc(1, sizeof(*vpc));
-	if (!vpc)
-		return error_set(err, ENOMEM, "out of memory");
-	vpc->engine = engine;
-	snprintf(vpc->id, sizeof(vpc->id), "%s", id);
-	vpc->reaper = (struct reaper){
-		.janitors = &engine->janitors, .name = "retired ENIs", .work = reap_work};
-	snprintf(vpc->reaper.argument, sizeof(vpc->reaper.argument), "%s %s",
-		 engine->config->install, id);
-	if (sg_vpc_open(engine->config->install, id, socket_fd, &vpc->sg, err) < 0 ||
+	vpc = vpc_new(engine, id);
+	if (watch_tables(vpc, err) < 0 ||
+	    sg_vpc_open(engine->config->install, id, socket_fd, &vpc->sg, err) < 0 ||
 	    lb_vpc_ensure(engine->lb, id, err) < 0) {
-		sg_vpc_close(vpc->sg);
-		free(vpc);
+		vpc_release(vpc);
 		return -err->code;
 	}
 	vpc->next = engine->vpcs;
 	engine->vpcs = vpc;
+	policy_again(vpc);
 	return 0;
 }
 
@@ -149,11 +208,8 @@ static void vpc_free(struct engine *engine, struct network_vpc *vpc)
 	while (*place != vpc)
 		place = &(*place)->next;
 	*place = vpc->next;
-	janitor_forget(&engine->janitors, &vpc->reaper);
 	metrics_forget(engine->metrics, "vpc", vpc->id);
-	nft_batch_free(vpc->batch);
-	sg_vpc_close(vpc->sg);
-	free(vpc);
+	vpc_release(vpc);
 }
 
 static int vpc_delete(struct engine *engine, const char *id, struct error *err)
@@ -305,21 +361,12 @@ void network_reap(struct network_vpc *vpc)
 	reaper_kick(&vpc->reaper);
 }
 
-static void read_policy_again(struct network_vpc *vpc)
-{
-	struct error err = {0};
-	int socket_fd;
-
-	if (netif_netfilter_socket(vpc->engine->netif, vpc->id, &socket_fd, &err) < 0 ||
-	    sg_vpc_reload(vpc->sg, socket_fd, &err) < 0)
-		log_error(NULL, "policy of vpc %s: %s", vpc->id, err.message);
-}
-
 void network_retry(struct engine *engine)
 {
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
-		if (sg_vpc_is_unread(vpc->sg))
-			read_policy_again(vpc);
+		if (sg_vpc_is_damaged(vpc->sg))
+			restore_policy(vpc);
+		policy_retry(vpc);
 		reaper_retry(&vpc->reaper);
 	}
 }

@@ -11,7 +11,7 @@
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 
-#include "agent/base/clock.h"
+#include "agent/base/log.h"
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
@@ -309,9 +309,8 @@ static int policy_sent(struct task *task, struct network_vpc *vpc)
 	return WALK_WAIT;
 }
 
-int policy_apply(void *object, struct error *err)
+static int set_policy(struct task *task, struct error *err)
 {
-	struct task *task = object;
 	struct network_vpc *vpc = network_vpc_find(task->engine, task->status.network.vpc_id);
 	struct netif_eni eni;
 	struct sg_member member;
@@ -319,18 +318,57 @@ int policy_apply(void *object, struct error *err)
 	if (task->policy == POLICY_SENT)
 		return WALK_WAIT;
 	if (task->policy == POLICY_DONE)
-		return take_policy_result(task, err) < 0
-			       ? error_wrap(err, "ResourceInitializationError: policy")
-			       : 0;
-	if (!vpc || eni_of(task, &eni, err) < 0)
-		return error_set(err, ENOENT, "ResourceInitializationError: vpc %s is not there",
-				 task->status.network.vpc_id);
+		return take_policy_result(task, err);
+	if (eni_of(task, &eni, err) < 0)
+		return -err->code;
+	if (!vpc)
+		return error_set(err, ENOENT, "vpc %s is not open", eni.vpc);
 	member_of(task, &eni, &member);
 	if (sg_member_stands(vpc->sg, &member))
 		return 0;
 	if (sg_member_set(vpc->sg, network_batch(vpc), &member, err) < 0)
-		return error_wrap(err, "ResourceInitializationError: policy");
+		return -err->code;
 	return policy_sent(task, vpc);
+}
+
+// What runs is not ended for a fault of its VPC, which others mend: without rules nothing of it
+// passes.
+int policy_apply(void *object, struct error *err)
+{
+	struct task *task = object;
+	const struct log_context context = {task->id, task->status.network.eni_id};
+	int result = set_policy(task, err);
+
+	if (result >= 0)
+		return result;
+	if (!task->launched)
+		return error_wrap(err, "ResourceInitializationError: policy");
+	log_warning(&context, "step policy, tried again: %s", err->message);
+	return WALK_WAIT;
+}
+
+static bool is_of_vpc(const struct task *task, const struct network_vpc *vpc)
+{
+	return task->status.last_status != TASK_STOPPED &&
+	       strcmp(task->status.network.vpc_id, vpc->id) == 0;
+}
+
+void policy_again(struct network_vpc *vpc)
+{
+	for (struct task *task = vpc->engine->tasks; task; task = task->next) {
+		if (!is_of_vpc(task, vpc))
+			continue;
+		walk_look_again(&task->walk, STEP_POLICY);
+		task_ready(task);
+	}
+}
+
+void policy_retry(struct network_vpc *vpc)
+{
+	for (struct task *task = vpc->engine->tasks; task; task = task->next)
+		if (is_of_vpc(task, vpc) && task->walk.direction == WALK_UP &&
+		    task->walk.standing == STEP_POLICY)
+			task_ready(task);
 }
 
 int policy_undo(void *object, struct error *err)

@@ -238,10 +238,12 @@ static const enum task_state states_up[TASK_STEP_COUNT + 1] = {
 	[TASK_STEP_COUNT] = TASK_RUNNING,
 };
 
-// A task that ran once stays RUNNING while a restarted agent looks its steps over.
+// A state never goes back while the steps are looked over again.
 static enum task_state state_up(const struct task *task)
 {
-	return task->status.started_ms ? TASK_RUNNING : states_up[task->walk.standing];
+	enum task_state state = states_up[task->walk.standing];
+
+	return state > task->status.last_status ? state : task->status.last_status;
 }
 
 // By the number of steps that stand on the way down.
@@ -320,6 +322,12 @@ static void set_state(struct task *task, enum task_state state)
 	}
 }
 
+// It ran, and waits at a step below: a table to be mended, say.
+static bool is_looked_over(const struct task *task)
+{
+	return task->walk.direction == WALK_UP && task->status.started_ms != 0;
+}
+
 void task_advance(struct task *task)
 {
 	if (task->adopting && clock_monotonic_us() >= task->adopt_deadline_us)
@@ -329,7 +337,7 @@ void task_advance(struct task *task)
 		return;
 	}
 	walk_advance(&task->walk, task, &task_observer);
-	if (walk_is_up(&task->walk) && cell_has_ended(task))
+	if ((walk_is_up(&task->walk) || is_looked_over(task)) && cell_has_ended(task))
 		cell_stop_ended(task);
 	set_state(task, task->walk.direction == WALK_DOWN ? state_down(task) : state_up(task));
 	if (task->walk.direction == WALK_DOWN)

@@ -21,7 +21,8 @@ const struct walk_step task_steps[TASK_STEP_COUNT] = {
 	[STEP_DISK] = {"disk", disk_apply, disk_undo, 60000,
 		       "ResourceInitializationError: ephemeral disk: took too long", 30000},
 	[STEP_ENI] = {"eni", eni_apply, eni_undo, 10000, ENI_LATE, 30000},
-	[STEP_POLICY] = {"policy", policy_apply, policy_undo, 10000, ENI_LATE, 30000},
+	// A batch is sent in the turn that made it; only who runs already waits for its VPC.
+	[STEP_POLICY] = {"policy", policy_apply, policy_undo, 0, NULL, 30000},
 	[STEP_LINK] = {"link", link_apply, link_undo, 10000, ENI_LATE, 30000},
 	[STEP_VOLUMES] = {"volumes", volumes_apply, volumes_undo, 10000, NULL, 30000},
 	[STEP_VMM] = {"vmm", vmm_apply, vmm_undo, 30000,

@@ -28,6 +28,18 @@ void walk_turn_down(struct walk *walk)
 	leave(walk);
 }
 
+void walk_look_again(struct walk *walk, size_t step)
+{
+	size_t begun = walk->standing + (walk->entered_us != 0);
+
+	if (walk->direction == WALK_DOWN || walk->standing <= step)
+		return;
+	if (walk->left < begun)
+		walk->left = begun;
+	walk->standing = step;
+	leave(walk);
+}
+
 static int64_t deadline_us(const struct walk *walk)
 {
 	const struct walk_step *step = &walk->steps[present_step(walk)];

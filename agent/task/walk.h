@@ -70,6 +70,9 @@ bool walk_advance(struct walk *walk, void *object, const struct walk_observer *o
 // Turns it downwards, from the step it is at; going down already is fine.
 void walk_turn_down(struct walk *walk);
 
+// Going up, it looks at this step and those above it once more: what stood may be gone.
+void walk_look_again(struct walk *walk, size_t step);
+
 // When walk_advance() wants to be called at the latest (a deadline or a retry); INT64_MAX: never.
 int64_t walk_wake_us(const struct walk *walk);
 

@@ -6,7 +6,7 @@ import subprocess
 
 from harness import documents
 from harness.client import PATIENCE, eventually
-from harness.documents import ANYWHERE, IDLE, WEB, group, shell, task, tcp
+from harness.documents import ANYWHERE, IDLE, WEB, group, shell, target_group, task, tcp
 
 OUTSIDE = "192.168.70.0/24"
 
@@ -331,3 +331,61 @@ def test_nothing_reaches_the_host(outside):
     for target in ("10.200.0.1", "169.254.169.254"):
         assert outside.in_task("t", *ping_in_vain(target), check=False).returncode != 0, target
     outside.client.stop_task("t")
+
+
+# --- Others change the rules ---
+
+
+def nft(host, *words, check=True):
+    return host.run("nft", *words, namespace=f"penstock-{host.install}-net", check=check).stdout
+
+
+def has_policy(host, task_id):
+    eni = host.client.task(task_id)["status"]["network"]["eniId"]
+    return f'"eni {eni}"' in nft(host, "list", "set", "inet", "penstock", "eni_source", check=False)
+
+
+def test_a_flushed_ruleset_is_made_again(outside):
+    client = outside.client
+    client.apply(
+        {
+            "/v1/target-groups/web": target_group(),
+            "/v1/load-balancers/front": {
+                "subnetId": "web",
+                "securityGroups": ["web"],
+                "listeners": [{"protocol": "TCP", "port": 80, "targetGroup": "web"}],
+            },
+        }
+    )
+    vip = client.get("/v1/load-balancers/front")["status"]["privateIpv4Address"]
+    web = serves(client, "t")
+    nft(outside, "flush", "ruleset")
+    eventually(lambda: has_policy(outside, "t"))
+    assert answers(outside, web)
+    client.put("/v1/security-groups/web", group(tcp(8080, OUTSIDE))).expect(200)
+    assert is_silent(outside, web)
+    assert f"{vip} . 80" in nft(outside, "list", "map", "inet", "penstock_lb", "services")
+    assert vip in nft(outside, "list", "map", "inet", "penstock", "balancer_combination")
+    assert client.stop_task("t")["status"]["stopCode"] == "UserInitiated"
+
+
+def test_a_missing_element_is_made_again(host, network):
+    network.run_task("t", task())
+    interface = network.task("t")["status"]["network"]["interfaceName"]
+    nft(host, "delete", "element", "inet", "penstock", "eni_combination", f"{{ {interface} }}")
+    eventually(lambda: interface in nft(host, "list", "map", "inet", "penstock", "eni_combination"))
+    assert has_policy(host, "t")
+    assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
+
+
+def test_a_vpc_that_cannot_be_opened_ends_no_task(host, network):
+    network.run_task("t", task())
+    host.kill()
+    nft(host, "flush table inet penstock; delete table inet penstock")
+    nft(host, "add table inet penstock; add set inet penstock eni_source { type mark; }")  # not as it must be
+    host.start()
+    assert "eni_source" in network.get("/v1/vpcs/net")["status"]["error"]
+    nft(host, "delete table inet penstock")
+    eventually(lambda: has_policy(host, "t"))
+    assert network.task("t")["status"]["lastStatus"] == "RUNNING"
+    assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"

@@ -12,6 +12,7 @@
 #include "agent/base/file.h"
 #include "agent/base/scope.h"
 #include "netif/namespace.h"
+#include "netif/nft.h"
 
 static const struct ipv4_cidr block_one = {0x0a000100, 24};
 
@@ -203,14 +204,45 @@ static void test_vpc_busy_and_replaced(void **state)
 	netif_close(agent);
 }
 
+static void add_table(int netfilter, const char *name)
+{
+	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
+	struct error err = {0};
+
+	nft_table_add(batch, name, "");
+	assert_ok(nft_batch_send(batch, netfilter, &err), &err);
+}
+
+static void test_changes_by_others_are_heard(void **state)
+{
+	scoped_fd int namespace_fd = -1, other = -1, watch = -1;
+	struct error err = {0};
+	int own;
+
+	(void)state;
+	assert_ok(netif_netfilter_socket(netif, "prod", &own, &err), &err);
+	assert_ok(netif_netfilter_watch(netif, "prod", &watch, &err), &err);
+	assert_ok(netif_vpc_open(netif, "prod", &namespace_fd, &err), &err);
+	assert_ok(nft_socket_open(namespace_fd, &other, &err), &err);
+	add_table(own, "ours");
+	assert_false(nft_socket_drain(watch));
+	add_table(other, "theirs");
+	assert_true(nft_socket_drain(watch));
+	assert_false(nft_socket_drain(watch));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_vpc_settings),  TEST(test_vpc_idempotent),
-		TEST(test_vpc_missing),   TEST(test_vpc_of_other_install),
-		TEST(test_vpc_half_made), TEST(test_vpc_busy_and_replaced),
+		TEST(test_vpc_settings),
+		TEST(test_vpc_idempotent),
+		TEST(test_vpc_missing),
+		TEST(test_vpc_of_other_install),
+		TEST(test_vpc_half_made),
+		TEST(test_vpc_busy_and_replaced),
+		TEST(test_changes_by_others_are_heard),
 	};
 
 	sandbox_enter();

@@ -241,6 +241,25 @@ static void test_a_step_of_an_earlier_life_gets_another_chance(void **state)
 	assert_nothing_stands();
 }
 
+static void test_what_stood_is_looked_at_again(void **state)
+{
+	struct walk walk = new_walk();
+
+	(void)state;
+	world.apply_result[4] = WALK_WAIT;
+	assert_false(walk_advance(&walk, NULL, &observer));
+	walk_look_again(&walk, 2);
+	world.apply_result[2] = -ENOBUFS;
+	assert_false(walk_advance(&walk, NULL, &observer));
+	assert_int_equal(walk.direction, WALK_UP); // it stood, so it gets another chance
+	assert_string_equal(world.order, "+0+1+2+3+4+2");
+	walk_turn_down(&walk);
+	assert_true(walk_advance(&walk, NULL, &observer));
+	assert_string_equal(world.order, "+0+1+2+3+4+2-4-3-2-1-0");
+	walk_look_again(&walk, 2); // not on the way down
+	assert_nothing_stands();
+}
+
 static void test_an_undo_that_hangs_is_reported_and_asked_again(void **state)
 {
 	struct walk walk = new_walk();
@@ -271,6 +290,7 @@ int main(void)
 		cmocka_unit_test(test_failing_undo_is_retried_with_the_rest_standing),
 		cmocka_unit_test(test_what_an_earlier_life_left_is_undone),
 		cmocka_unit_test(test_a_step_of_an_earlier_life_gets_another_chance),
+		cmocka_unit_test(test_what_stood_is_looked_at_again),
 		cmocka_unit_test(test_an_undo_that_hangs_is_reported_and_asked_again),
 	};
 
