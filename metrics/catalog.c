@@ -62,7 +62,7 @@ const struct metric_definition metrics_catalog[METRIC_COUNT] = {
 		"Time from the request to stop a task to the end of a phase of its stop.",
 		METRIC_HISTOGRAM, .labels = {"phase"}, .buckets = START_BUCKETS},
 	[METRIC_STEP_DURATION_SECONDS] = {"penstock_step_duration_seconds",
-		"The agent's own time in one step of a task, by direction (apply, undo).",
+		"The agent's own time in one step of a task, by direction (apply, undo): not what it waited for.",
 		METRIC_HISTOGRAM, .labels = {"step", "direction"}, .buckets = FINE_BUCKETS},
 	[METRIC_SG_DROPPED_PACKETS] = {"penstock_sg_dropped_packets_total",
 		"Packets of a VPC that no security group let pass, and other drops of its rules.",

@@ -54,8 +54,8 @@ enum metric_id {
 	METRIC_TASK_STORAGE_READ_BYTES,     // task_id, eni
 	METRIC_TASK_STORAGE_WRITE_BYTES,    // task_id, eni
 	METRIC_TASK_DROPPED_PACKETS,        // task_id, eni, direction, reason
-	METRIC_TASK_START_DURATION_SECONDS, // phase
-	METRIC_TASK_STOP_DURATION_SECONDS,  // phase
+	METRIC_TASK_START_DURATION_SECONDS, // phase: a step, or "total" (until RUNNING)
+	METRIC_TASK_STOP_DURATION_SECONDS,  // phase: a step, or "total" (until STOPPED)
 	METRIC_STEP_DURATION_SECONDS,       // step, direction: "apply" or "undo"
 	METRIC_SG_DROPPED_PACKETS,          // vpc, direction, reason
 	METRIC_CONNTRACK_ENTRIES,           // vpc

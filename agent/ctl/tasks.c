@@ -222,7 +222,7 @@ enum { BAR_WIDTH = 40 };
 
 struct step {
 	const char *name;
-	double begin_ms, duration_ms;
+	double begin_ms, duration_ms, own_ms;
 };
 
 static double number_at(const cJSON *object, const char *path)
@@ -245,15 +245,15 @@ static void print_step(const struct step *step, double total_ms)
 	int before = bar_cells(step->begin_ms, total_ms, 0, BAR_WIDTH - 1);
 	int length = bar_cells(step->duration_ms, total_ms, 1, BAR_WIDTH - before);
 
-	printf("%-10s %10.2f ms %10.2f ms  |%*s%.*s%*s|\n", step->name, step->begin_ms,
-	       step->duration_ms, before, "", length, "########################################",
-	       BAR_WIDTH - before - length, "");
+	printf("%-10s %10.2f ms %10.2f ms %10.2f ms  |%*s%.*s%*s|\n", step->name, step->begin_ms,
+	       step->duration_ms, step->own_ms, before, "", length,
+	       "########################################", BAR_WIDTH - before - length, "");
 }
 
 static void print_timeline(const cJSON *task)
 {
 	const cJSON *progress = member_at(task, "status.progress"), *entry;
-	double total_ms = 0;
+	double total_ms = 0, own_ms = 0;
 
 	cJSON_ArrayForEach(entry, progress) {
 		double end_ms =
@@ -261,16 +261,18 @@ static void print_timeline(const cJSON *task)
 
 		if (end_ms > total_ms)
 			total_ms = end_ms;
+		own_ms += number_at(entry, "ownUs") / 1000;
 	}
-	printf("%-10s %13s %13s\n", "STEP", "BEGIN", "TOOK");
+	printf("%-10s %13s %13s %13s\n", "STEP", "BEGIN", "TOOK", "AGENT");
 	cJSON_ArrayForEach(entry, progress) {
 		const struct step step = {entry->string, number_at(entry, "startedUs") / 1000,
-					  number_at(entry, "durationUs") / 1000};
+					  number_at(entry, "durationUs") / 1000,
+					  number_at(entry, "ownUs") / 1000};
 
 		if (step.duration_ms > 0 || cJSON_IsTrue(member_at(entry, "applied")))
 			print_step(&step, total_ms);
 	}
-	printf("%-10s %13s %10.2f ms  (%s)\n", "total", "", total_ms,
+	printf("%-10s %13s %10.2f ms %10.2f ms  (%s)\n", "total", "", total_ms, own_ms,
 	       member_text(task, "status.lastStatus"));
 }
 
@@ -301,7 +303,8 @@ const struct verb verb_timeline = {
 	.summary = "where a task's start-up time went, step by step",
 	.help = "Each step of the way up: when it began, counted from the task's creation, and "
 		"how\n"
-		"long it took. Steps of one task may overlap.\n"
+		"long it took, and how much of that the agent itself worked: the rest it waited\n"
+		"(for a boot, a disk, the commit). Steps of one task may overlap.\n"
 		"\n"
 		"Example: penstockctl timeline web-1",
 	.run = run_timeline,

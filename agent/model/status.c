@@ -194,6 +194,7 @@ static const struct field step_fields[] = {
 	{.name = "applied", .type = FIELD_BOOLEAN, FIELD_AT(task_progress, applied)},
 	U64_FIELD("startedUs", task_progress, started_us),
 	U64_FIELD("durationUs", task_progress, duration_us),
+	U64_FIELD("ownUs", task_progress, own_us),
 };
 static const struct field_table step_table = {FIELD_TABLE(task_progress, step_fields)};
 

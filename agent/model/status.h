@@ -115,6 +115,7 @@ struct task_progress {
 	bool applied;        // a hint: `check` asks the kernel
 	uint64_t started_us; // after created_ms
 	uint64_t duration_us;
+	uint64_t own_us; // of that: the agent's own work, without what it waited for
 };
 
 struct task_status {

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
@@ -163,6 +164,7 @@ static void settle_tasks(struct network_vpc *vpc)
 		vpc->sent = task->next_sent;
 		task->policy_error = refused ? *refused : (struct error){0};
 		task->policy = POLICY_DONE;
+		task->walk.own_us += vpc->sending_us; // each of them waited for all of it
 		task_ready(task);
 	}
 }
@@ -205,6 +207,7 @@ static const struct error *refusal_of(struct engine *engine, const struct change
 
 static void send_batch(struct network_vpc *vpc)
 {
+	int64_t began_us = clock_monotonic_us();
 	int socket_fd;
 
 	error_clear(&vpc->refused);
@@ -214,6 +217,7 @@ static void send_batch(struct network_vpc *vpc)
 	else if (nft_batch_failure_count(vpc->batch) > 0)
 		log_warning(NULL, "vpc %s: %zu owners' rules were refused", vpc->id,
 			    nft_batch_failure_count(vpc->batch));
+	vpc->sending_us = clock_monotonic_us() - began_us;
 }
 
 void effects_commit(struct engine *engine)

@@ -44,6 +44,7 @@ struct network_vpc {
 	struct nft_batch *batch; // of this round; NULL: nothing to send
 	struct error refused;    // the whole of it was
 	struct task *sent;       // whose policy is in it
+	int64_t sending_us;      // how long the kernel took for it
 	struct reaper reaper;    // deletes retired ENIs
 	int watch_fd;            // readable when somebody else changed its tables
 	struct event *watch;
@@ -91,6 +92,7 @@ struct task {
 	struct walk walk;
 	struct event *timer;
 	int64_t created_us; // monotonic: the zero of its timeline
+	int64_t stop_us;    // when this agent was first asked to stop it, 0: not
 
 	TAILQ_ENTRY(task) ready_link, dirty_link, dying_link;
 	bool ready;        // its walk is to be called in this turn

@@ -281,6 +281,16 @@ static void meter(struct task *task)
 	task->engine->metered = true;
 }
 
+// From the request or the failure that ended it; not known of one that an earlier agent was
+// asked to stop.
+static void observe_stop(const struct task *task)
+{
+	if (task->stop_us)
+		metrics_observe(task->engine->metrics, METRIC_TASK_STOP_DURATION_SECONDS,
+				(double)(clock_monotonic_us() - task->stop_us) / 1e6,
+				(const char *[]){"total"});
+}
+
 static void finish(struct task *task)
 {
 	struct log_context context = task_log(task);
@@ -288,6 +298,7 @@ static void finish(struct task *task)
 	task->status.stopped_ms = clock_wall_ms();
 	task_release_address(task);
 	meter(task);
+	observe_stop(task);
 	metrics_forget(task->engine->metrics, "task_id", task->id);
 	reaper_kick(&task->engine->disk_reaper);
 	log_info(&context, "stopped: %s: %s", stop_code_name(task->status.stop_code),
@@ -353,6 +364,8 @@ void task_stop(struct task *task, enum stop_code code, const char *reason)
 		snprintf(task->status.stopped_reason, sizeof(task->status.stopped_reason), "%s",
 			 reason);
 	}
+	if (task->stop_us == 0)
+		task->stop_us = clock_monotonic_us();
 	walk_turn_down(&task->walk);
 	task_changed(task);
 	task_ready(task);

@@ -33,16 +33,35 @@ const struct walk_step task_steps[TASK_STEP_COUNT] = {
 	[STEP_TARGETS] = {"targets", targets_apply, targets_undo, 10000, NULL, 0},
 };
 
-static void record_progress(struct task *task, size_t step, int64_t duration_us, bool applied)
+static void observe_phase(struct task *task, enum metric_id metric, int64_t since_us, size_t step)
+{
+	metrics_observe(task->engine->metrics, metric,
+			(double)(clock_monotonic_us() - since_us) / 1e6,
+			(const char *[]){task_steps[step].name});
+}
+
+// What an adopted task did before stays as it was.
+static void step_applied(struct task *task, size_t step, const struct walk_time *time)
 {
 	struct task_progress *progress = &task->status.progress[step];
-	int64_t since_created_us = clock_monotonic_us() - task->created_us - duration_us;
+	int64_t started_us = clock_monotonic_us() - task->created_us - time->duration_us;
 
-	if (applied && !progress->applied) { // what an adopted task did before stays as it was
-		progress->started_us = since_created_us > 0 ? (uint64_t)since_created_us : 0;
-		progress->duration_us = (uint64_t)duration_us;
-	}
-	progress->applied = applied;
+	if (progress->applied)
+		return;
+	*progress = (struct task_progress){
+		.applied = true,
+		.started_us = started_us > 0 ? (uint64_t)started_us : 0,
+		.duration_us = (uint64_t)time->duration_us,
+		.own_us = (uint64_t)time->own_us,
+	};
+	observe_phase(task, METRIC_TASK_START_DURATION_SECONDS, task->created_us, step);
+}
+
+static void step_undone(struct task *task, size_t step)
+{
+	task->status.progress[step].applied = false;
+	if (task->stop_us)
+		observe_phase(task, METRIC_TASK_STOP_DURATION_SECONDS, task->stop_us, step);
 }
 
 static void start_failed(struct task *task, size_t step, const struct error *err)
@@ -67,23 +86,32 @@ static void undo_failed(struct task *task, size_t step, const struct error *err)
 	log_warning(&context, "undo of %s, tried again: %s", task_steps[step].name, err->message);
 }
 
-static void on_stepped(void *object, size_t step, enum walk_direction direction,
-		       int64_t duration_us, int result, const struct error *err)
+static void step_succeeded(struct task *task, size_t step, enum walk_direction direction,
+			   const struct walk_time *time)
 {
-	struct task *task = object;
 	const char *labels[] = {task_steps[step].name, direction == WALK_UP ? "apply" : "undo"};
 
+	task->status.undo_error[0] = '\0';
+	metrics_observe(task->engine->metrics, METRIC_STEP_DURATION_SECONDS,
+			(double)time->own_us / 1e6, labels);
+	if (direction == WALK_UP)
+		step_applied(task, step, time);
+	else
+		step_undone(task, step);
+}
+
+static void on_stepped(void *object, size_t step, enum walk_direction direction,
+		       const struct walk_time *time, int result, const struct error *err)
+{
+	struct task *task = object;
+
 	task_changed(task);
-	if (result < 0 && direction == WALK_UP)
+	if (result == 0)
+		step_succeeded(task, step, direction, time);
+	else if (direction == WALK_UP)
 		start_failed(task, step, err);
-	else if (result < 0)
+	else
 		undo_failed(task, step, err);
-	else {
-		task->status.undo_error[0] = '\0';
-		record_progress(task, step, duration_us, direction == WALK_UP);
-		metrics_observe(task->engine->metrics, METRIC_STEP_DURATION_SECONDS,
-				(double)duration_us / 1e6, labels);
-	}
 }
 
 // --- Faults on demand, for the tests of the crash rule ---

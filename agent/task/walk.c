@@ -3,6 +3,12 @@
 
 #include <errno.h>
 
+static void enter(struct walk *walk, int64_t now_us)
+{
+	walk->entered_us = now_us;
+	walk->own_us = 0;
+}
+
 static void leave(struct walk *walk)
 {
 	walk->entered_us = 0;
@@ -104,21 +110,22 @@ static bool advance_once(struct walk *walk, void *object, const struct walk_obse
 	size_t index = present_step(walk);
 	enum walk_direction direction = walk->direction;
 	struct error err = {0};
-	int64_t now_us = walk->clock_us();
-	int64_t duration_us;
+	int64_t called_us = walk->clock_us(), now_us;
+	struct walk_time time;
 	int result;
 
-	if (now_us < walk->retry_us)
+	if (called_us < walk->retry_us)
 		return false;
 	if (walk->entered_us == 0)
-		walk->entered_us = now_us;
+		enter(walk, called_us);
 	result = call_step(walk, object, observer, &err);
+	now_us = walk->clock_us();
+	walk->own_us += now_us - called_us;
 	if (result == WALK_WAIT) {
 		walk->retry_us = 0;
 		return false;
 	}
-	now_us = walk->clock_us();
-	duration_us = now_us - walk->entered_us;
+	time = (struct walk_time){now_us - walk->entered_us, walk->own_us};
 	if (result == 0) {
 		walk->standing = direction == WALK_UP ? walk->standing + 1 : walk->standing - 1;
 		leave(walk);
@@ -127,7 +134,7 @@ static bool advance_once(struct walk *walk, void *object, const struct walk_obse
 	} else {
 		walk_turn_down(walk);
 	}
-	observer->stepped(object, index, direction, duration_us, result, &err);
+	observer->stepped(object, index, direction, &time, result, &err);
 	return true;
 }
 

@@ -50,15 +50,21 @@ struct walk {
 	size_t left;     // steps that may stand from an earlier life: going down begins there
 	enum walk_direction direction;
 	int64_t entered_us; // when the present step was first called, 0: not yet
+	int64_t own_us;     // spent on it since: in its calls, and what its table adds to that
 	int64_t retry_us;   // not called before this time
 	unsigned retries;   // of the present step
+};
+
+struct walk_time {
+	int64_t duration_us; // from the step's first call to its end
+	int64_t own_us;      // of that: without what it waited for
 };
 
 // Told of every step that ends: `result` 0, or negative with `err`. May be called several times
 // for one failing undo.
 struct walk_observer {
 	void (*stepped)(void *object, size_t step, enum walk_direction direction,
-			int64_t duration_us, int result, const struct error *err);
+			const struct walk_time *time, int result, const struct error *err);
 	// Asked before a step's success counts; a negative answer makes it a failure. NULL: no one
 	// asks.
 	int (*judge)(void *object, size_t step, enum walk_direction direction, struct error *err);

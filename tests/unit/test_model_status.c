@@ -93,7 +93,7 @@ static struct task_status example_status(struct container_status containers[2], 
 		.driver = "netns",
 		.uid = 4294967295,
 		.shim = {.pid = 4711, .start_time = 123456789012},
-		.progress = {[STEP_ENI] = {true, 1500, 900}},
+		.progress = {[STEP_ENI] = {true, 1500, 900, 40}},
 		.drain_seconds = TASK_DRAIN_DEFAULT,
 		.version = 7,
 	};
@@ -132,6 +132,7 @@ static void test_status(void **state)
 	assert_true(again.shim.start_time == 123456789012);
 	assert_true(again.progress[STEP_ENI].applied);
 	assert_int_equal(again.progress[STEP_ENI].duration_us, 900);
+	assert_int_equal(again.progress[STEP_ENI].own_us, 40);
 	assert_false(again.progress[STEP_LINK].applied);
 }
 

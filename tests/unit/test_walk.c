@@ -21,6 +21,7 @@ static struct {
 	unsigned undone[STEPS];
 	size_t failed_step;
 	int failed_code;
+	struct walk_time time[STEPS];
 	int64_t now_us;
 	char order[64];
 } world;
@@ -81,12 +82,13 @@ static const struct walk_step steps[STEPS] = {
 	{"four", apply_4, undo_4, 10, NULL, 20},
 };
 
-static void on_step(void *object, size_t step, enum walk_direction direction, int64_t duration_us,
-		    int result, const struct error *err)
+static void on_step(void *object, size_t step, enum walk_direction direction,
+		    const struct walk_time *time, int result, const struct error *err)
 {
 	(void)object;
 	(void)direction;
-	assert_true(duration_us >= 0);
+	assert_true(time->own_us > 0 && time->own_us <= time->duration_us);
+	world.time[step] = *time;
 	if (result < 0) {
 		world.failed_step = step;
 		world.failed_code = err->code;
@@ -150,6 +152,10 @@ static void test_waiting_step_is_called_again(void **state)
 	world.apply_result[0] = 0;
 	assert_true(walk_advance(&walk, NULL, &observer));
 	assert_string_equal(world.order, "+0+0+0+1+2+3+4");
+	assert_true(world.time[0].duration_us > 1000000);
+	// Three calls of 1 each, and two looks at the deadline.
+	assert_int_equal(world.time[0].own_us, 5);
+	assert_int_equal(world.time[1].own_us, 1);
 }
 
 static void test_late_step_is_undone(void **state)
