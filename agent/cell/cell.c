@@ -260,8 +260,7 @@ int cell_log_open(const struct cell *cell, const char *container, bool rotated, 
 
 	if (container && !cell_container_name_is_valid(container))
 		return error_set(err, EINVAL, "\"%s\" is not a container name", container);
-	snprintf(file, sizeof(file), "%s.log%s", container ? container : CELL_CONSOLE_LOG,
-		 rotated ? ".1" : "");
+	cell_log_file(container ? container : CELL_CONSOLE_LOG, rotated, file);
 	return open_untrusted(cell, container ? CELL_LOGS_DIRECTORY : CELL_SHIM_DIRECTORY, file,
 			      ret_fd, err);
 }

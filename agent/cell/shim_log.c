@@ -42,7 +42,7 @@ static int rotate(struct log_file *log, const char *file, struct error *err)
 {
 	char old[NAME_MAX + 1];
 
-	snprintf(old, sizeof(old), "%s.log.1", log->name);
+	cell_log_file(log->name, true, old);
 	// Somebody took the file away: a new one begins all the same.
 	if (renameat(log->directory_fd, file, log->directory_fd, old) < 0 && errno != ENOENT)
 		return error_errno(err, "rotate %s", file);
@@ -70,7 +70,7 @@ int log_file_write(struct log_file *log, const void *bytes, size_t length, struc
 	char file[NAME_MAX + 1];
 	int result;
 
-	snprintf(file, sizeof(file), "%s.log", log->name);
+	cell_log_file(log->name, false, file);
 	if (log->fd < 0 && open_current(log, file, err) < 0)
 		return -err->code;
 	if (log->size_bytes > 0 && log->size_bytes + length > log->max_bytes &&

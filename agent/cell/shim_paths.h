@@ -3,6 +3,7 @@
 // what the agent's side (cell*.c) and the shim agree on besides protocol.h.
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 
 #define CELL_MANIFEST_FILE      "manifest"
@@ -17,7 +18,7 @@
 
 enum {
 	CELL_CONTAINER_ID_MAX = 64,
-	CELL_CONTAINER_NAME_MAX = 248, // with ".log.1" and a NUL it fits a file name
+	CELL_CONTAINER_NAME_MAX = 255,
 	CELL_METADATA_MAX = 256 * 1024,
 };
 
@@ -31,5 +32,8 @@ enum shim_fd {
 
 // ^[0-9a-f-]{1,64}$
 bool cell_container_id_is_valid(const char *id);
-// ^[A-Za-z0-9_-]{1,248}$: a file name without dots
+// ^[A-Za-z0-9_-]{1,255}$: a file name without dots
 bool cell_container_name_is_valid(const char *name);
+// The file of a container's log, or (`rotated`) of the part before: <name>.log, <name>.log.1. A
+// name that leaves no room for that is cut, and its hash stands behind a dot.
+void cell_log_file(const char *name, bool rotated, char ret_file[NAME_MAX + 1]);

@@ -3,6 +3,7 @@
 // filled in) and the ECS metadata documents.
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -113,6 +114,24 @@ static enum guest_condition condition_of(enum container_condition condition)
 	return conditions[condition];
 }
 
+static int compare_mounts(const void *one, const void *other)
+{
+	return strcmp(((const struct guest_mount *)one)->path,
+		      ((const struct guest_mount *)other)->path);
+}
+
+// By path, so that what is mounted inside another one comes after it, and is not hidden.
+static void mounts_of(const struct container_spec *spec, struct guest_container *container)
+{
+	container->mount_count = spec->mount_count;
+	for (uint32_t i = 0; i < spec->mount_count; i++)
+		container->mounts[i] =
+			(struct guest_mount){spec->mounts[i].volume, spec->mounts[i].container_path,
+					     spec->mounts[i].read_only};
+	qsort(container->mounts, container->mount_count, sizeof(*container->mounts),
+	      compare_mounts);
+}
+
 static int container_of_spec(struct task *task, uint32_t index, struct arena *arena,
 			     struct guest_container *container, struct error *err)
 {
@@ -129,7 +148,6 @@ static int container_of_spec(struct task *task, uint32_t index, struct arena *ar
 		.read_only_root = spec->read_only_root,
 		.start_timeout_s = spec->start_timeout_seconds,
 		.stop_timeout_s = spec->stop_timeout_seconds,
-		.mount_count = spec->mount_count,
 		.dependency_count = spec->depends_on_count,
 	};
 	merge_arguments(spec, image, arena, container);
@@ -140,10 +158,7 @@ static int container_of_spec(struct task *task, uint32_t index, struct arena *ar
 				 spec->name, spec->image);
 	merge_environment(spec, image, arena, container);
 	health_of(spec, arena, &container->health);
-	for (uint32_t i = 0; i < spec->mount_count; i++)
-		container->mounts[i] =
-			(struct guest_mount){spec->mounts[i].volume, spec->mounts[i].container_path,
-					     spec->mounts[i].read_only};
+	mounts_of(spec, container);
 	for (uint32_t i = 0; i < spec->depends_on_count; i++)
 		container->dependencies[i] = (struct guest_dependency){
 			spec->depends_on[i].container, condition_of(spec->depends_on[i].condition)};

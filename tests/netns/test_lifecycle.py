@@ -191,6 +191,26 @@ def test_containers_share_the_ephemeral_disk(network):
     assert 18 << 20 < size_kib <= 20 << 20
 
 
+def test_a_mount_inside_another_is_not_hidden(network):
+    inner = {"sourceVolume": "cache", "containerPath": "/data/cache"}
+    document = task(
+        shell("main", "touch /data/cache/x; ls /side", mountPoints=[inner, mount(), {**inner, "containerPath": "/side"}]),
+        volumes=[{"name": "data"}, {"name": "cache"}],
+    )
+    network.put("/v1/tasks/t", document).expect(201)
+    network.wait_task("t", is_stopped)
+    assert network.log("t").split()[-1] == "x"
+
+
+def test_a_container_may_have_the_longest_name(network):
+    names = ["n" * 254 + end for end in "ab"]
+    network.run_task("t", task(*(shell(name, f"echo {name[-1]}; sleep 100000") for name in names)))
+    for name in names:
+        network.wait_log("t", name[-1], name)
+        assert network.log("t", name).split()[-1] == name[-1]
+    network.stop_task("t")
+
+
 def test_metadata_is_answered_inside(network):
     script = 'wget -qO- "$ECS_CONTAINER_METADATA_URI_V4"; echo; wget -qO- "$ECS_CONTAINER_METADATA_URI_V4/task"'
     network.put("/v1/tasks/t", task(shell("main", script))).expect(201)

@@ -345,6 +345,32 @@ static void test_log_goes_on_after_restart(void **state)
 	assert_string_equal(old, "one");
 }
 
+// Two containers whose names differ in the last character alone, and have no room for ".log.1".
+static void test_log_of_the_longest_name(void **state)
+{
+	struct log_test *test = *state;
+	struct error err = {0};
+	char name[CELL_CONTAINER_NAME_MAX + 1] = "", one[NAME_MAX + 1], other[NAME_MAX + 1];
+
+	memset(name, 'n', CELL_CONTAINER_NAME_MAX - 6);
+	cell_log_file(name, true, one);
+	assert_int_equal(strlen(one), NAME_MAX);
+	assert_memory_equal(one, name, strlen(name));
+	memset(name, 'n', CELL_CONTAINER_NAME_MAX);
+	assert_true(cell_container_name_is_valid(name));
+	cell_log_file(name, false, one);
+	log_file_close(&test->log);
+	log_file_open(&test->log, test->directory_fd, name, 4);
+	assert_int_equal(log_file_write(&test->log, "one", 3, &err), 0);
+	assert_int_equal(log_file_write(&test->log, "two", 3, &err), 0);
+	scoped_free char *current = read_log(test, one);
+
+	assert_string_equal(current, "two");
+	name[CELL_CONTAINER_NAME_MAX - 1] = 'm';
+	cell_log_file(name, false, other);
+	assert_string_not_equal(one, other);
+}
+
 static void test_log_lines_longer_than_the_buffer(void **state)
 {
 	struct log_test *test = *state;
@@ -377,6 +403,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_log_rotates, open_log, close_log),
 		cmocka_unit_test_setup_teardown(test_log_goes_on_after_restart, open_log,
 						close_log),
+		cmocka_unit_test_setup_teardown(test_log_of_the_longest_name, open_log, close_log),
 		cmocka_unit_test_setup_teardown(test_log_goes_on_when_its_file_was_taken_away,
 						open_log, close_log),
 		cmocka_unit_test_setup_teardown(test_log_lines_longer_than_the_buffer, open_log,
