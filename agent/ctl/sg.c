@@ -68,38 +68,55 @@ static void print_rules(const cJSON *group)
 	table_print(&table);
 }
 
-static bool is_member(const cJSON *eni, const char *group)
+static bool is_member(const cJSON *groups, const char *group)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach(item, member_at(eni, "securityGroups")) {
+	cJSON_ArrayForEach(item, groups) {
 		if (strcmp(member_text(item, ""), group) == 0)
 			return true;
 	}
 	return false;
 }
 
+// Who may be a member: ENIs, and load balancers, which have no task.
+static const struct {
+	const char *path, *groups, *id, *address;
+} members[] = {
+	{"/v1/enis", "securityGroups", "eniId", "privateIpv4Address"},
+	{"/v1/load-balancers", "spec.securityGroups", "id", "status.privateIpv4Address"},
+};
+
+static int add_members(const struct ctl *ctl, const char *group, struct table *table)
+{
+	for (size_t i = 0; i < ARRAY_LENGTH(members); i++) {
+		scoped(document_release) cJSON *document = NULL;
+		const cJSON *item;
+		int result = document_get(ctl, members[i].path, &document);
+
+		if (result != EXIT_DONE)
+			return result;
+		cJSON_ArrayForEach(item, member_at(document, "items")) {
+			if (is_member(member_at(item, members[i].groups), group))
+				table_add(table, (const char *const[]){
+							 member_text(item, members[i].id),
+							 member_text(item, "taskId"),
+							 member_text(item, members[i].address),
+						 });
+		}
+	}
+	return EXIT_DONE;
+}
+
 static int print_members(const struct ctl *ctl, const char *group)
 {
 	static const char *const headings[] = {"MEMBER", "TASK", "ADDRESS"};
 	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
-	scoped(document_release) cJSON *enis = NULL;
-	const cJSON *eni;
-	int result = document_get(ctl, "/v1/enis", &enis);
+	int result = add_members(ctl, group, &table);
 
-	if (result != EXIT_DONE)
-		return result;
-	cJSON_ArrayForEach(eni, member_at(enis, "items")) {
-		if (is_member(eni, group))
-			table_add(&table, (const char *const[]){
-						  member_text(eni, "eniId"),
-						  member_text(eni, "taskId"),
-						  member_text(eni, "privateIpv4Address"),
-					  });
-	}
 	putchar('\n');
 	table_print(&table);
-	return EXIT_DONE;
+	return result;
 }
 
 static void print_groups(const cJSON *document)
@@ -176,6 +193,12 @@ static bool protocol_has_ports(const char *protocol)
 	return strcmp(protocol, "tcp") == 0 || strcmp(protocol, "udp") == 0;
 }
 
+// Ports, or icmp's type and code.
+static bool protocol_has_numbers(const char *protocol)
+{
+	return protocol_has_ports(protocol) || strcmp(protocol, "icmp") == 0;
+}
+
 // 80, 8000-8099; of icmp a type, or a type and a code: 8, 3/4. Other protocols have only "all".
 static bool ports_parse(const char *text, struct rule *rule)
 {
@@ -191,7 +214,7 @@ static bool ports_parse(const char *text, struct rule *rule)
 		rule->to = ports ? 65535 : -1;
 		return true;
 	}
-	if (!ports && strcmp(rule->protocol, "icmp") != 0)
+	if (!protocol_has_numbers(rule->protocol))
 		return false;
 	snprintf(first, sizeof(first), "%.*s", (int)length, text);
 	if (length >= sizeof(first) || parse_u32(first, limit, &from) < 0 ||
@@ -209,7 +232,7 @@ static cJSON *permission_make(const struct rule *rule)
 	cJSON *list;
 
 	cJSON_AddStringToObject(permission, "ipProtocol", rule->protocol);
-	if (strcmp(rule->protocol, "-1") != 0) {
+	if (protocol_has_numbers(rule->protocol)) {
 		cJSON_AddNumberToObject(permission, "fromPort", rule->from);
 		cJSON_AddNumberToObject(permission, "toPort", rule->to);
 	}
@@ -236,7 +259,7 @@ static bool permission_is(const cJSON *permission, const struct rule *rule)
 
 	if (strcmp(member_text(permission, "ipProtocol"), rule->protocol) != 0)
 		return false;
-	if (strcmp(rule->protocol, "-1") == 0)
+	if (!protocol_has_numbers(rule->protocol))
 		return true;
 	return cJSON_IsNumber(from) && cJSON_IsNumber(to) && from->valueint == rule->from &&
 	       to->valueint == rule->to;
