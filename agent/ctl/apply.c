@@ -423,16 +423,15 @@ const struct verb verb_apply = {
 	.name = "apply",
 	.arguments = "-f FILE|- [--dry-run]",
 	.summary = "create or update objects from a JSON document",
+	// clang-format off
 	.help = "The document is one object, an array of objects, or {\"items\":[objects]}. An\n"
-		"object is {\"kind\": KIND, \"id\": ID, \"spec\": {...}}, just what `describe -o "
-		"json`\n"
+		"object is {\"kind\": KIND, \"id\": ID, \"spec\": {...}}, just what `describe -o json`\n"
 		"prints; other members are ignored, so what was printed can be applied again.\n"
 		"KIND is vpc, subnet, security-group, file-system, target-group, load-balancer\n"
 		"or task.\n"
 		"\n"
 		"The agent is asked about every object before the first is put: a fault anywhere\n"
-		"changes nothing. Then they are put so that what others name comes first, "
-		"whatever\n"
+		"changes nothing. Then they are put so that what others name comes first, whatever\n"
 		"the order in the document; security groups may name each other. A refusal in the\n"
 		"middle (the host is full, say) ends the work and is told with what was done.\n"
 		"Applying the same again changes nothing. With -o json the objects, or with\n"
@@ -444,9 +443,8 @@ const struct verb verb_apply = {
 		"Example:\n"
 		"  penstockctl apply -f - <<END\n"
 		"  [{\"kind\":\"vpc\",\"id\":\"main\",\"spec\":{\"cidrBlock\":\"10.0.0.0/16\"}},\n"
-		"   "
-		"{\"kind\":\"subnet\",\"id\":\"a\",\"spec\":{\"vpcId\":\"main\",\"cidrBlock\":\"10."
-		"0.1.0/24\"}}]\n"
+		"   {\"kind\":\"subnet\",\"id\":\"a\",\"spec\":{\"vpcId\":\"main\",\"cidrBlock\":\"10.0.1.0/24\"}}]\n"
 		"  END",
+	// clang-format on
 	.run = run_apply,
 };

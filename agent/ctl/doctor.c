@@ -413,13 +413,12 @@ const struct verb verb_doctor = {
 	.name = "doctor",
 	.arguments = "[--config FILE]",
 	.summary = "is this host fit to run tasks?",
-	.help = "Looks at privileges, devices, kernel features, cgroups, programs, guest files "
-		"and\n"
-		"groups, and at the agent if one runs. Changes nothing. `warn` lines say what "
-		"will\n"
+	// clang-format off
+	.help = "Looks at privileges, devices, kernel features, cgroups, programs, guest files and\n"
+		"groups, and at the agent if one runs. Changes nothing. `warn` lines say what will\n"
 		"be missing, FAIL lines what must be put right; exit code 1 when there is one.\n"
 		"\n"
-		"  -c, --config FILE    the agent's; default $PENSTOCK_CONFIG "
-		"or " CONFIG_DEFAULT_FILE,
+		"  -c, --config FILE    the agent's; default $PENSTOCK_CONFIG or " CONFIG_DEFAULT_FILE,
+	// clang-format on
 	.run = run_doctor,
 };

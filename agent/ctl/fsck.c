@@ -89,15 +89,14 @@ const struct verb verb_fsck = {
 	.name = "fsck",
 	.arguments = "[--config FILE] [--repair]",
 	.summary = "what of this install is on the host, and whose is it?",
+	// clang-format off
 	.help = "Lists every interface, namespace, nft object, cgroup, mount, disk, directory and\n"
-		"process that carries this install's mark, each with the task or object that owns "
-		"it.\n"
-		"What no record owns is an orphan; exit code 1 when one is left. Needs no agent; "
-		"with\n"
+		"process that carries this install's mark, each with the task or object that owns it.\n"
+		"What no record owns is an orphan; exit code 1 when one is left. Needs no agent; with\n"
 		"one running, what is just being built may show up for a moment.\n"
 		"\n"
-		"  -c, --config FILE    the agent's; default $PENSTOCK_CONFIG "
-		"or " CONFIG_DEFAULT_FILE "\n"
+		"  -c, --config FILE    the agent's; default $PENSTOCK_CONFIG or " CONFIG_DEFAULT_FILE "\n"
 		"  --repair             remove the orphans",
+	// clang-format on
 	.run = run_fsck,
 };

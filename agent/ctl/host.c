@@ -105,8 +105,9 @@ const struct verb verb_shutdown = {
 	.name = "shutdown",
 	.arguments = "[--stop-tasks]",
 	.summary = "end the agent; tasks go on unless told otherwise",
-	.help = "Returns when the agent has ended. Tasks keep running and a new agent takes them "
-		"up\n"
+	// clang-format off
+	.help = "Returns when the agent has ended. Tasks keep running and a new agent takes them up\n"
 		"again; with --stop-tasks all of them are drained and stopped first.",
+	// clang-format on
 	.run = run_shutdown,
 };

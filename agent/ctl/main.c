@@ -21,17 +21,16 @@ static const char about[] =
 	"usage: penstockctl [--socket PATH] [-o table|json] VERB [ARGUMENTS]\n"
 	"       penstockctl VERB --help (or: penstockctl help VERB)\n";
 
+// clang-format off
 static const char epilogue[] =
 	"\n"
 	"Options (also behind the verb):\n"
-	"  --socket PATH     the agent's socket; default $PENSTOCK_SOCKET or " CTL_DEFAULT_SOCKET
-	"\n"
+	"  --socket PATH     the agent's socket; default $PENSTOCK_SOCKET or " CTL_DEFAULT_SOCKET "\n"
 	"  -o table|json     for people (default) or for programs\n"
 	"  --version, --help\n"
 	"\n"
 	"With -o json standard output is the result alone. What the agent refuses stands on\n"
-	"standard error as {\"code\", \"message\", \"details\"}, an object per line; wrong usage "
-	"is\n"
+	"standard error as {\"code\", \"message\", \"details\"}, an object per line; wrong usage is\n"
 	"told as text.\n"
 	"\n"
 	"Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 no agent answers,\n"
@@ -44,6 +43,7 @@ static const char epilogue[] =
 	"  penstockctl ps                          what runs, where, since when\n"
 	"  penstockctl logs -f web-1 web           what its container \"web\" says\n"
 	"  penstockctl stop web-1 --wait           drained first, then stopped\n";
+// clang-format on
 
 static void help(void)
 {

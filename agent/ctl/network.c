@@ -183,10 +183,11 @@ const struct verb verb_lb = {
 	.arguments = "[LOAD-BALANCER]",
 	.arguments_max = 1,
 	.summary = "load balancers; with an id also the health of its targets",
-	.help = "Without an id all of them: address, listeners, groups. With one, the targets "
-		"behind\n"
+	// clang-format off
+	.help = "Without an id all of them: address, listeners, groups. With one, the targets behind\n"
 		"each listener with their state and reason, as ELBv2 names them.\n"
 		"\n"
 		"Example: penstockctl lb front",
+	// clang-format on
 	.run = run_lb,
 };

@@ -112,10 +112,10 @@ const struct verb verb_run = {
 	.arguments_min = 1,
 	.arguments_max = 1,
 	.summary = "create a task and wait until it is RUNNING",
+	// clang-format off
 	.help = "FILE holds the task as one JSON document: an ECS task definition with its\n"
 		"networkConfiguration and loadBalancers. Running the same again is no fault: the\n"
-		"task that is there is shown. Exit codes: 1 when it STOPPED instead (the reason "
-		"is\n"
+		"task that is there is shown. Exit codes: 1 when it STOPPED instead (the reason is\n"
 		"printed), 5 when it is still on its way after the timeout.\n"
 		"\n"
 		"  -f, --file FILE      the specification; - is standard input\n"
@@ -131,6 +131,7 @@ const struct verb verb_run = {
 		"   \"networkConfiguration\":{\"awsvpcConfiguration\":\n"
 		"     {\"subnets\":[\"a\"], \"securityGroups\":[\"web\"]}}}\n"
 		"  END",
+	// clang-format on
 	.run = run_run,
 };
 
@@ -199,15 +200,16 @@ const struct verb verb_stop = {
 	.arguments_min = 1,
 	.arguments_max = INT_MAX,
 	.summary = "stop tasks: drain, SIGTERM, SIGKILL, remove",
+	// clang-format off
 	.help = "A task leaves its target groups first and is drained, then its containers get\n"
 		"SIGTERM and, after their stopTimeout, SIGKILL. Stopping a stopped task is fine.\n"
 		"\n"
 		"  --wait               until it is STOPPED\n"
 		"  --timeout SECONDS    with --wait: no longer than this; default 180\n"
 		"  --reason TEXT        kept as its stoppedReason\n"
-		"  --drain SECONDS      drain no longer than this; default: as the target groups "
-		"say\n"
+		"  --drain SECONDS      drain no longer than this; default: as the target groups say\n"
 		"\n"
 		"Example: penstockctl stop web-1 web-2 --wait --reason \"new version\"",
+	// clang-format on
 	.run = run_stop,
 };

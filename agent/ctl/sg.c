@@ -373,15 +373,13 @@ const struct verb verb_sg = {
 	.arguments = "[GROUP | allow GROUP PROTOCOL PORTS PEER | revoke ...] [--egress]",
 	.arguments_max = 5,
 	.summary = "security groups: show them, add and remove a rule",
-	.help = "Without arguments all groups; with one its rules and members. `allow` adds a rule "
-		"and\n"
-		"`revoke` removes one; it takes effect at once, without a restart of anything. A "
-		"change\n"
+	// clang-format off
+	.help = "Without arguments all groups; with one its rules and members. `allow` adds a rule and\n"
+		"`revoke` removes one; it takes effect at once, without a restart of anything. A change\n"
 		"somebody else made meanwhile is never overwritten.\n"
 		"\n"
 		"  PROTOCOL    tcp, udp, icmp, all, or a number\n"
-		"  PORTS       80, 8000-8099 or all; for icmp a type or type/code: 8, 3/4 or "
-		"all;\n"
+		"  PORTS       80, 8000-8099 or all; for icmp a type or type/code: 8, 3/4 or all;\n"
 		"              other protocols have no ports: all\n"
 		"  PEER        a CIDR, or a security group for the addresses of its members\n"
 		"  --egress    a rule for what members send; default is what they receive\n"
@@ -390,5 +388,6 @@ const struct verb verb_sg = {
 		"  penstockctl sg allow web tcp 8080 10.0.9.0/24\n"
 		"  penstockctl sg allow database tcp 5432 web\n"
 		"  penstockctl sg revoke web tcp 8080 10.0.9.0/24",
+	// clang-format on
 	.run = run_sg,
 };

@@ -69,13 +69,14 @@ const struct verb verb_ps = {
 	.name = "ps",
 	.arguments = "[-a]",
 	.summary = "list the tasks",
+	// clang-format off
 	.help = "Tasks with their state, address and age. STOPPED ones are shown with -a (and\n"
 		"always in -o json), as long as the agent remembers them.\n"
 		"\n"
 		"  -a, --all    STOPPED tasks too\n"
 		"\n"
-		"Example: penstockctl ps -o json | jq -r "
-		"'.items[].status.network.privateIpv4Address'",
+		"Example: penstockctl ps -o json | jq -r '.items[].status.network.privateIpv4Address'",
+	// clang-format on
 	.run = run_ps,
 };
 
@@ -206,13 +207,14 @@ const struct verb verb_describe = {
 	.arguments_min = 1,
 	.arguments_max = INT_MAX,
 	.summary = "show objects with all that is known of them",
-	.help = "Without a kind it is a task. Other kinds, and tasks with -o json, are shown as "
-		"the\n"
+	// clang-format off
+	.help = "Without a kind it is a task. Other kinds, and tasks with -o json, are shown as the\n"
 		"JSON document that `apply` takes; several as one document, {\"items\": [...]}.\n"
 		"\n"
 		"Examples:\n"
 		"  penstockctl describe web-1\n"
 		"  penstockctl describe sg/web > sg.json; edit it; penstockctl apply -f sg.json",
+	// clang-format on
 	.run = run_describe,
 };
 
@@ -301,11 +303,12 @@ const struct verb verb_timeline = {
 	.arguments_min = 1,
 	.arguments_max = 1,
 	.summary = "where a task's start-up time went, step by step",
-	.help = "Each step of the way up: when it began, counted from the task's creation, and "
-		"how\n"
+	// clang-format off
+	.help = "Each step of the way up: when it began, counted from the task's creation, and how\n"
 		"long it took, and how much of that the agent itself worked: the rest it waited\n"
 		"(for a boot, a disk, the commit). Steps of one task may overlap.\n"
 		"\n"
 		"Example: penstockctl timeline web-1",
+	// clang-format on
 	.run = run_timeline,
 };

@@ -168,11 +168,10 @@ const struct verb verb_events = {
 	.name = "events",
 	.arguments = "[-f] [--since REVISION] [--kind KIND] [--id ID]",
 	.summary = "what changed, and with -f what changes",
-	.help = "One line per change of an object, in the order of revisions: the kept ones, or "
-		"with\n"
+	// clang-format off
+	.help = "One line per change of an object, in the order of revisions: the kept ones, or with\n"
 		"-f those from now on. In -o json each line is the event with the whole object.\n"
-		"A follower ends with the agent (exit code 3), or when it reads too slowly (1), "
-		"and\n"
+		"A follower ends with the agent (exit code 3), or when it reads too slowly (1), and\n"
 		"is told the revision from which to go on: no event is missed.\n"
 		"\n"
 		"  -f, --follow         go on\n"
@@ -182,6 +181,7 @@ const struct verb verb_events = {
 		"  --id ID\n"
 		"\n"
 		"Example: penstockctl events -f --kind task",
+	// clang-format on
 	.run = run_events,
 };
 
@@ -254,8 +254,8 @@ const struct verb verb_logs = {
 	.arguments_min = 1,
 	.arguments_max = 2,
 	.summary = "what a container wrote",
-	.help = "Standard output and error of a container, the rotated part first. The container "
-		"may\n"
+	// clang-format off
+	.help = "Standard output and error of a container, the rotated part first. The container may\n"
 		"be left out when the task has only one. With -o json each line is an object with\n"
 		"its time and stream. A follower whose agent ends is told so (exit code 3); the\n"
 		"task and its log go on.\n"
@@ -263,5 +263,6 @@ const struct verb verb_logs = {
 		"  -f, --follow    go on until the task has stopped\n"
 		"\n"
 		"Example: penstockctl logs -f web-1 web",
+	// clang-format on
 	.run = run_logs,
 };
