@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/client.h"
@@ -14,17 +17,54 @@
 enum { LINE_MAX_BYTES = 16 * 1024, READ_SIZE = 16 * 1024, BODY_MAX_BYTES = 256 * 1024 * 1024 };
 
 static const char cut_off[] = "the agent closed the connection before its reply was complete";
+static const char too_late[] = "the agent does not answer in time";
+
+// 0: none.
+static int64_t deadline_of(const struct client_request *request)
+{
+	uint32_t seconds = request->timeout_seconds;
+
+	if (seconds == 0 && request->receive)
+		return 0;
+	if (seconds == 0)
+		seconds = CLIENT_TIMEOUT_SECONDS;
+	return clock_monotonic_us() + (int64_t)seconds * 1000000;
+}
+
+// What is left until the deadline bounds the next call on the socket.
+static int time_left_set(int fd, int64_t deadline_us, struct error *err)
+{
+	int64_t left_us = deadline_us ? deadline_us - clock_monotonic_us() : 0;
+	const struct timeval timeout = {.tv_sec = left_us / 1000000, .tv_usec = left_us % 1000000};
+
+	if (deadline_us && left_us <= 0)
+		return error_set(err, ETIMEDOUT, "%s", too_late);
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0)
+		return error_errno(err, "set the socket's timeout");
+	return 0;
+}
+
+// What errno means; a socket's timeout is told as EAGAIN.
+static int socket_error(struct error *err, const char *what)
+{
+	if (errno == EAGAIN)
+		return error_set(err, ETIMEDOUT, "%s", too_late);
+	return error_errno(err, "%s", what);
+}
 
 // What is read from the socket, with what is left over from the last read.
 struct source {
 	int fd;
+	int64_t deadline_us; // 0: none
 	char bytes[READ_SIZE];
 	size_t begin, end;
 };
 
-static int client_connect(const char *path, int *ret_fd, struct error *err)
+static int client_connect(const char *path, int64_t deadline_us, int *ret_fd, struct error *err)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char what[sizeof(address.sun_path) + 16];
 	scoped_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
@@ -32,13 +72,17 @@ static int client_connect(const char *path, int *ret_fd, struct error *err)
 	if (strlen(path) >= sizeof(address.sun_path))
 		return error_set(err, ENAMETOOLONG, "socket path %s is too long", path);
 	memcpy(address.sun_path, path, strlen(path) + 1);
+	snprintf(what, sizeof(what), "connect to %s", path);
+	if (time_left_set(fd, deadline_us, err) < 0)
+		return -err->code;
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return error_errno(err, "connect to %s", path);
+		return socket_error(err, what);
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
 
-static int request_send(int fd, const struct client_request *request, struct error *err)
+static int request_send(int fd, int64_t deadline_us, const struct client_request *request,
+			struct error *err)
 {
 	scoped(buffer_release) struct buffer text = {0};
 	size_t length = request->body ? strlen(request->body) : 0, sent = 0;
@@ -53,12 +97,15 @@ static int request_send(int fd, const struct client_request *request, struct err
 	buffer_adds(&text, "\r\n");
 	buffer_add(&text, request->body ? request->body : "", length);
 	while (sent < text.length) {
-		ssize_t count = send(fd, text.data + sent, text.length - sent, MSG_NOSIGNAL);
+		ssize_t count;
 
+		if (time_left_set(fd, deadline_us, err) < 0)
+			return -err->code;
+		count = send(fd, text.data + sent, text.length - sent, MSG_NOSIGNAL);
 		if (count < 0 && (errno == EPIPE || errno == ECONNRESET))
 			return 0; // refused early: the reply says why
 		if (count < 0 && errno != EINTR)
-			return error_errno(err, "send the request");
+			return socket_error(err, "send the request");
 		sent += count > 0 ? (size_t)count : 0;
 	}
 	return 0;
@@ -71,13 +118,15 @@ static int source_fill(struct source *source, struct error *err)
 
 	if (source->begin < source->end)
 		return 1;
+	if (time_left_set(source->fd, source->deadline_us, err) < 0)
+		return -err->code;
 	do
 		count = read(source->fd, source->bytes, sizeof(source->bytes));
 	while (count < 0 && errno == EINTR);
 	if (count < 0 && errno == ECONNRESET)
 		count = 0;
 	if (count < 0)
-		return error_errno(err, "read the reply");
+		return socket_error(err, "read the reply");
 	source->begin = 0;
 	source->end = (size_t)count;
 	return count > 0;
@@ -112,20 +161,22 @@ static int line_read(struct source *source, struct buffer *line, struct error *e
 
 struct head {
 	int status;
-	char reason[48];
+	char reason[48], epoch[24];
 	bool chunked, has_length;
 	uint64_t length;
 };
 
 static void header_read(struct head *head, const char *line)
 {
-	static const char length_name[] = "Content-Length: ";
+	static const char length_name[] = "Content-Length: ", epoch_name[] = "Penstock-Epoch: ";
 
 	if (strcasecmp(line, "Transfer-Encoding: chunked") == 0)
 		head->chunked = true;
 	else if (strncasecmp(line, length_name, strlen(length_name)) == 0)
 		head->has_length =
 			parse_u64(line + strlen(length_name), INT64_MAX, &head->length) == 0;
+	else if (strncasecmp(line, epoch_name, strlen(epoch_name)) == 0)
+		snprintf(head->epoch, sizeof(head->epoch), "%s", line + strlen(epoch_name));
 }
 
 static int head_read(struct source *source, struct head *ret_head, struct error *err)
@@ -227,6 +278,11 @@ static int reply_read(struct source *source, struct sink *sink, struct error *er
 		return result;
 	sink->reply->status = head.status;
 	memcpy(sink->reply->reason, head.reason, sizeof(head.reason));
+	memcpy(sink->reply->epoch, head.epoch, sizeof(head.epoch));
+	if (sink->request->begun && head.status / 100 == 2)
+		result = sink->request->begun(sink->request->context);
+	if (result < 0)
+		return result;
 	if (head.chunked)
 		return chunks_pass(source, sink, err);
 	if (head.status == 204)
@@ -245,9 +301,10 @@ int client_perform(const struct client_request *request, struct client_reply *re
 	*ret_reply = (struct client_reply){0};
 	if (!source)
 		return error_set(err, ENOMEM, "out of memory");
-	result = client_connect(request->socket_path, &fd, err);
+	source->deadline_us = deadline_of(request);
+	result = client_connect(request->socket_path, source->deadline_us, &fd, err);
 	if (result == 0)
-		result = request_send(fd, request, err);
+		result = request_send(fd, source->deadline_us, request, err);
 	source->fd = fd;
 	return result < 0 ? result : reply_read(source, &sink, err);
 }

@@ -81,9 +81,19 @@ int kind_order(const char *word);        // what others refer to comes first; -1
 // json, and return the exit code. `object` is what it is about ("sg/web"), or NULL.
 // The first is for an unsuccessful reply or connection.
 int reply_fail(const struct ctl *ctl, const char *object, const struct client_reply *reply);
-// EXIT_REFUSED, EXIT_UNREACHABLE or EXIT_NOT_FOUND; the hint may be NULL.
+// `result` is neither EXIT_DONE nor EXIT_USAGE; the hint may be NULL.
 int fail(const struct ctl *ctl, int result, const char *object, const char *message,
 	 const char *hint);
+
+// --- watch.c ---
+
+// `receive` of a stream, `context` being a struct lines: hands on each whole line.
+struct lines {
+	void (*take)(const char *line, void *context);
+	void *context;
+	struct buffer line; // to be released at the end
+};
+int lines_receive(const char *bytes, size_t count, void *context);
 
 // --- output.c ---
 

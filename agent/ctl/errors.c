@@ -69,6 +69,7 @@ int fail(const struct ctl *ctl, int result, const char *object, const char *mess
 		[EXIT_REFUSED] = "Failed",
 		[EXIT_UNREACHABLE] = "Unreachable",
 		[EXIT_NOT_FOUND] = "NotFound",
+		[EXIT_NOT_REACHED] = "NotReached",
 	};
 	scoped(document_release) cJSON *error = error_make(codes[result], message, hint);
 
@@ -86,6 +87,8 @@ static int unreachable(const struct ctl *ctl, const struct error *err)
 		hint = "Only root and the configured groups may use the socket.";
 	else if (err->code == ECONNRESET)
 		hint = "It ended, or is being restarted. What it acknowledged holds; ask again.";
+	else if (err->code == ETIMEDOUT)
+		hint = "It hangs, or the host is overloaded: its log may say more.";
 	return fail(ctl, EXIT_UNREACHABLE, NULL, err->message, hint);
 }
 

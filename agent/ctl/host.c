@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
 
@@ -57,57 +58,103 @@ const struct verb verb_host = {
 
 // --- shutdown ---
 
-static int ignore_bytes(const char *bytes, size_t count, void *context)
+struct ending {
+	const struct ctl *ctl;
+	bool stop_tasks;
+	int result; // of asking for it
+	struct lines lines;
+};
+
+static int end_ask(void *context)
 {
-	(void)bytes;
-	(void)count;
-	(void)context;
-	return 0;
+	struct ending *ending = context;
+	const struct client_request request = {
+		.socket_path = ending->ctl->socket_path,
+		.method = "POST",
+		.path = ending->stop_tasks ? "/v1/shutdown?stopTasks=true" : "/v1/shutdown",
+	};
+	scoped(client_reply_release) struct client_reply reply = {0};
+
+	if (client_perform(&request, &reply) == 0 && reply.status == 202)
+		return 0;
+	ending->result = reply_fail(ending->ctl, NULL, &reply);
+	return -ECANCELED;
 }
 
-// A follower's stream ends when the agent does: that is how its end is seen.
-static int agent_end_wait(const struct ctl *ctl, bool stop_tasks)
+static int end_receive(const char *bytes, size_t count, void *context)
 {
-	const struct client_request shut_down = {
-		.socket_path = ctl->socket_path,
-		.method = "POST",
-		.path = stop_tasks ? "/v1/shutdown?stopTasks=true" : "/v1/shutdown",
-	};
+	return lines_receive(bytes, count, &((struct ending *)context)->lines);
+}
+
+static void progress_show(const char *line, void *context)
+{
+	const struct ending *ending = context;
+	scoped(document_release) cJSON *event = cJSON_Parse(line);
+
+	if (!ending->ctl->json &&
+	    strcmp(member_text(event, "object.status.lastStatus"), "STOPPED") == 0 &&
+	    strcmp(member_text(event, "type"), "PUT") == 0)
+		printf("task/%s: STOPPED\n", member_text(event, "object.id"));
+}
+
+// A follower's stream ends when the agent does: that is how its end is seen. It begins before the
+// agent is asked to end, and so it cannot be that of a successor.
+static int agent_end(const struct ctl *ctl, bool stop_tasks, uint32_t timeout_seconds)
+{
+	struct ending ending = {
+		.ctl = ctl, .stop_tasks = stop_tasks, .lines = {progress_show, &ending, {0}}};
 	const struct client_request follow = {
 		.socket_path = ctl->socket_path,
 		.method = "GET",
-		.path = "/v1/events?follow=true&id=none",
-		.receive = ignore_bytes,
+		.path = stop_tasks ? "/v1/events?follow=true&kind=task"
+				   : "/v1/events?follow=true&id=none",
+		.begun = end_ask,
+		.receive = end_receive,
+		.context = &ending,
+		.timeout_seconds = timeout_seconds,
 	};
-	scoped(client_reply_release) struct client_reply reply = {0}, stream = {0};
+	scoped(client_reply_release) struct client_reply stream = {0};
+	int result = client_perform(&follow, &stream);
 
-	if (client_perform(&shut_down, &reply) < 0 || reply.status != 202)
-		return reply_fail(ctl, NULL, &reply);
-	// Whatever ends it – an ended stream, a cut connection, nobody listening – the agent has
-	// gone.
-	client_perform(&follow, &stream);
-	return stream.status == 200 || stream.err.code == ECONNREFUSED ||
-			       stream.err.code == ENOENT || stream.err.code == ECONNRESET
-		       ? EXIT_DONE
-		       : reply_fail(ctl, NULL, &stream);
+	buffer_release(&ending.lines.line);
+	if (ending.result != EXIT_DONE)
+		return ending.result;
+	if (stream.status == 200 && stream.err.code == ETIMEDOUT)
+		return fail(ctl, EXIT_NOT_REACHED, NULL, "the agent has not ended in time",
+			    "It goes on ending: what was asked for holds.");
+	if (stream.status == 200 && (result == 0 || stream.err.code == ECONNRESET))
+		return EXIT_DONE;
+	return reply_fail(ctl, NULL, &stream);
 }
 
 static int run_shutdown(const struct ctl *ctl, int argc, char **argv)
 {
+	const char *timeout = "0";
 	bool stop_tasks = false;
-	const struct option_value options[] = {{"--stop-tasks", NULL, NULL, &stop_tasks}};
+	const struct option_value options[] = {
+		{"--stop-tasks", NULL, NULL, &stop_tasks},
+		{"--timeout", NULL, &timeout, NULL},
+	};
+	uint32_t seconds;
 
 	options_take(&verb_shutdown, argc, argv, options, ARRAY_LENGTH(options));
-	return agent_end_wait(ctl, stop_tasks);
+	if (parse_u32(timeout, 86400, &seconds) < 0)
+		return usage_error(&verb_shutdown, "--timeout takes 0 to 86400 seconds, not ",
+				   timeout);
+	return agent_end(ctl, stop_tasks, seconds);
 }
 
 const struct verb verb_shutdown = {
 	.name = "shutdown",
-	.arguments = "[--stop-tasks]",
+	.arguments = "[--stop-tasks] [--timeout SECONDS]",
 	.summary = "end the agent; tasks go on unless told otherwise",
 	// clang-format off
 	.help = "Returns when the agent has ended. Tasks keep running and a new agent takes them up\n"
-		"again; with --stop-tasks all of them are drained and stopped first.",
+		"again; with --stop-tasks all of them are drained and stopped first, and each is\n"
+		"told.\n"
+		"\n"
+		"  --stop-tasks         stop all tasks\n"
+		"  --timeout SECONDS    wait no longer (exit code 5); default 0: until it has ended",
 	// clang-format on
 	.run = run_shutdown,
 };

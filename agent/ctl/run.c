@@ -11,6 +11,8 @@
 #include "agent/ctl/input.h"
 #include "agent/model/status.h"
 
+enum { TIMEOUT_MAX_SECONDS = 3600 };
+
 // Whether a task that is in state `now` can still get to `wanted`: the states are in the order in
 // which a task goes through them.
 static bool is_on_its_way(const char *now, const char *wanted)
@@ -46,10 +48,13 @@ static int request_and_wait(const struct ctl *ctl, struct client_request *reques
 {
 	scoped(buffer_release) struct buffer full_path = {0};
 	scoped(client_reply_release) struct client_reply reply = {0};
+	uint32_t seconds;
 
 	buffer_adds(&full_path, path);
-	if (state)
-		buffer_addf(&full_path, "?wait=%s&timeout=%s", state, timeout);
+	if (state && parse_u32(timeout, TIMEOUT_MAX_SECONDS, &seconds) == 0) {
+		buffer_addf(&full_path, "?wait=%s&timeout=%u", state, seconds);
+		request->timeout_seconds = seconds + CLIENT_TIMEOUT_SECONDS;
+	}
 	request->socket_path = ctl->socket_path;
 	request->path = buffer_text(&full_path);
 	if (client_perform(request, &reply) < 0 || reply.status / 100 != 2)
@@ -61,7 +66,7 @@ static bool timeout_is_valid(const char *text)
 {
 	uint32_t seconds;
 
-	return parse_u32(text, 3600, &seconds) == 0;
+	return parse_u32(text, TIMEOUT_MAX_SECONDS, &seconds) == 0;
 }
 
 // A bare specification, or an object with kind and spec.
@@ -135,15 +140,50 @@ const struct verb verb_run = {
 	.run = run_run,
 };
 
-static int stop_one(const struct ctl *ctl, const char *task, const char *body, const char *state,
-		    const char *timeout)
+static int stop_one(const struct ctl *ctl, const char *task, const char *body, bool quiet)
 {
-	struct client_request request = {.method = "POST", .body = body};
+	struct client_request request = {
+		.socket_path = ctl->socket_path, .method = "POST", .body = body};
+	scoped(client_reply_release) struct client_reply reply = {0};
 	scoped(buffer_release) struct buffer path = {0};
 
 	object_path(task, &path);
 	buffer_adds(&path, "/stop");
-	return request_and_wait(ctl, &request, buffer_text(&path), state, timeout);
+	request.path = buffer_text(&path);
+	if (client_perform(&request, &reply) < 0 || reply.status / 100 != 2)
+		return reply_fail(ctl, NULL, &reply);
+	return quiet ? EXIT_DONE : outcome(ctl, &reply, NULL);
+}
+
+static int stopped_wait(const struct ctl *ctl, const char *task, const char *timeout)
+{
+	struct client_request request = {.method = "GET"};
+	scoped(buffer_release) struct buffer path = {0};
+
+	object_path(task, &path);
+	return request_and_wait(ctl, &request, buffer_text(&path), "STOPPED", timeout);
+}
+
+// All of them are told before the first is waited for: one that takes long, or is not there, keeps
+// no other from stopping. The gravest exit code is the result.
+static int stop_all(const struct ctl *ctl, char **tasks, int count, const char *body,
+		    const char *timeout)
+{
+	int worst = EXIT_DONE, told = 0;
+
+	for (int i = 0; i < count && worst != EXIT_UNREACHABLE; i++) {
+		int one = stop_one(ctl, tasks[i], body, timeout != NULL);
+
+		if (one == EXIT_DONE)
+			tasks[told++] = tasks[i];
+		worst = one > worst ? one : worst;
+	}
+	for (int i = 0; i < told && timeout && worst != EXIT_UNREACHABLE; i++) {
+		int one = stopped_wait(ctl, tasks[i], timeout);
+
+		worst = one > worst ? one : worst;
+	}
+	return worst;
 }
 
 // Nothing is stopped when a name is wrong.
@@ -172,7 +212,6 @@ static int run_stop(const struct ctl *ctl, int argc, char **argv)
 	int count = options_take(&verb_stop, argc, argv, options, ARRAY_LENGTH(options));
 	scoped(document_release) cJSON *body = cJSON_CreateObject();
 	scoped_free char *text = NULL;
-	int result = EXIT_DONE;
 	uint32_t seconds;
 
 	if (!tasks_are_valid(argv + 1, count))
@@ -186,12 +225,7 @@ static int run_stop(const struct ctl *ctl, int argc, char **argv)
 	if (drain)
 		cJSON_AddNumberToObject(body, "drainSeconds", seconds);
 	text = cJSON_PrintUnformatted(body);
-	for (int i = 1; i <= count && (result == EXIT_DONE || result == EXIT_NOT_FOUND); i++) {
-		int one = stop_one(ctl, argv[i], text, wait ? "STOPPED" : NULL, timeout);
-
-		result = one == EXIT_DONE ? result : one;
-	}
-	return result;
+	return stop_all(ctl, argv + 1, count, text, wait ? timeout : NULL);
 }
 
 const struct verb verb_stop = {
@@ -200,16 +234,14 @@ const struct verb verb_stop = {
 	.arguments_min = 1,
 	.arguments_max = INT_MAX,
 	.summary = "stop tasks: drain, SIGTERM, SIGKILL, remove",
-	// clang-format off
 	.help = "A task leaves its target groups first and is drained, then its containers get\n"
 		"SIGTERM and, after their stopTimeout, SIGKILL. Stopping a stopped task is fine.\n"
 		"\n"
 		"  --wait               until it is STOPPED\n"
-		"  --timeout SECONDS    with --wait: no longer than this; default 180\n"
+		"  --timeout SECONDS    with --wait: for each no longer than this; default 180\n"
 		"  --reason TEXT        kept as its stoppedReason\n"
-		"  --drain SECONDS      drain no longer than this; default: as the target groups say\n"
+		"  --drain SECONDS      drain up to this long; default: as the target groups\n"
 		"\n"
 		"Example: penstockctl stop web-1 web-2 --wait --reason \"new version\"",
-	// clang-format on
 	.run = run_stop,
 };

@@ -41,45 +41,46 @@ static void event_print(const cJSON *event)
 	       strcmp(reason, "-") ? reason : "");
 }
 
+int lines_receive(const char *bytes, size_t count, void *context)
+{
+	struct lines *lines = context;
+
+	while (count > 0) {
+		const char *end = memchr(bytes, '\n', count);
+		size_t length = end ? (size_t)(end - bytes) : count;
+
+		if (lines->line.length + length > LINE_BYTES_MAX)
+			return -EMSGSIZE;
+		buffer_add(&lines->line, bytes, length);
+		if (end) {
+			lines->take(buffer_text(&lines->line), lines->context);
+			lines->line.length = 0;
+		}
+		bytes += length + (end ? 1 : 0);
+		count -= length + (end ? 1 : 0);
+	}
+	return fflush(stdout) == 0 ? 0 : -errno;
+}
+
 struct events {
 	bool json;
-	struct buffer line;
 	char revision[24]; // of the last event; before one, that from which the stream begins
 	bool overflow;
 };
 
-static void line_take(struct events *events)
+static void event_take(const char *line, void *context)
 {
-	scoped(document_release) cJSON *event = cJSON_Parse(buffer_text(&events->line));
+	struct events *events = context;
+	scoped(document_release) cJSON *event = cJSON_Parse(line);
 
 	if (cJSON_IsNumber(member_at(event, "revision")))
 		snprintf(events->revision, sizeof(events->revision), "%s",
 			 member_text(event, "revision"));
 	events->overflow = strcmp(member_text(event, "type"), "OVERFLOW") == 0;
 	if (events->json)
-		puts(buffer_text(&events->line));
+		puts(line);
 	else if (event && !events->overflow)
 		event_print(event);
-	events->line.length = 0;
-}
-
-static int events_receive(const char *bytes, size_t count, void *context)
-{
-	struct events *events = context;
-
-	while (count > 0) {
-		const char *end = memchr(bytes, '\n', count);
-		size_t length = end ? (size_t)(end - bytes) : count;
-
-		if (events->line.length + length > LINE_BYTES_MAX)
-			return -EMSGSIZE;
-		buffer_add(&events->line, bytes, length);
-		if (end)
-			line_take(events);
-		bytes += length + (end ? 1 : 0);
-		count -= length + (end ? 1 : 0);
-	}
-	return fflush(stdout) == 0 ? 0 : -errno;
 }
 
 // The value is put in as it is: it was checked, and cannot mean anything else.
@@ -93,21 +94,23 @@ static int events_show(const struct ctl *ctl, const char *path, const char *sinc
 {
 	scoped(client_reply_release) struct client_reply reply = {0};
 	struct events events = {.json = ctl->json};
+	struct lines lines = {.take = event_take, .context = &events};
 	const struct client_request request = {
 		.socket_path = ctl->socket_path,
 		.method = "GET",
 		.path = path,
-		.receive = events_receive,
-		.context = &events,
+		.receive = lines_receive,
+		.context = &lines,
 	};
-	char next[80];
+	char next[128];
 	int result;
 
 	snprintf(events.revision, sizeof(events.revision), "%s", since ? since : "");
 	result = client_perform(&request, &reply);
-	buffer_release(&events.line);
-	snprintf(next, sizeof(next), "What comes next: penstockctl events%s --since %s",
-		 follow ? " -f" : "", events.revision);
+	buffer_release(&lines.line);
+	snprintf(next, sizeof(next), "What comes next: penstockctl events%s --since %s%s%s",
+		 follow ? " -f" : "", events.revision, reply.epoch[0] ? " --epoch " : "",
+		 reply.epoch);
 	if (reply.status != 200)
 		return reply_fail(ctl, NULL, &reply);
 	if (events.overflow)
@@ -132,12 +135,11 @@ static int revision_now(const struct ctl *ctl, struct buffer *ret_revision)
 
 static int run_events(const struct ctl *ctl, int argc, char **argv)
 {
-	const char *since = NULL, *kind = NULL, *id = NULL;
+	const char *since = NULL, *epoch = NULL, *kind = NULL, *id = NULL;
 	bool follow = false;
 	const struct option_value options[] = {
-		{"--follow", "-f", NULL, &follow},
-		{"--since", NULL, &since, NULL},
-		{"--kind", NULL, &kind, NULL},
+		{"--follow", "-f", NULL, &follow}, {"--since", NULL, &since, NULL},
+		{"--epoch", NULL, &epoch, NULL},   {"--kind", NULL, &kind, NULL},
 		{"--id", NULL, &id, NULL},
 	};
 	scoped(buffer_release) struct buffer path = {0}, now = {0};
@@ -147,6 +149,8 @@ static int run_events(const struct ctl *ctl, int argc, char **argv)
 	options_take(&verb_events, argc, argv, options, ARRAY_LENGTH(options));
 	if (since && parse_u64(since, INT64_MAX, &revision) < 0)
 		return usage_error(&verb_events, "--since takes a revision, not ", since);
+	if (epoch && epoch[strspn(epoch, "0123456789abcdef")])
+		return usage_error(&verb_events, "--epoch takes hexadecimal digits, not ", epoch);
 	if (kind && !kind_name(kind))
 		return usage_error(&verb_events, "there is no kind ", kind);
 	if (id && !id_is_valid(id))
@@ -159,6 +163,7 @@ static int run_events(const struct ctl *ctl, int argc, char **argv)
 	}
 	buffer_addf(&path, "/v1/events?follow=%s", follow ? "true" : "false");
 	query_add(&path, "since", since);
+	query_add(&path, "epoch", epoch);
 	query_add(&path, "kind", kind ? kind_name(kind) : NULL);
 	query_add(&path, "id", id);
 	return events_show(ctl, buffer_text(&path), since, follow);
@@ -166,16 +171,17 @@ static int run_events(const struct ctl *ctl, int argc, char **argv)
 
 const struct verb verb_events = {
 	.name = "events",
-	.arguments = "[-f] [--since REVISION] [--kind KIND] [--id ID]",
+	.arguments = "[-f] [--since REVISION [--epoch EPOCH]] [--kind KIND] [--id ID]",
 	.summary = "what changed, and with -f what changes",
 	// clang-format off
 	.help = "One line per change of an object, in the order of revisions: the kept ones, or with\n"
 		"-f those from now on. In -o json each line is the event with the whole object.\n"
 		"A follower ends with the agent (exit code 3), or when it reads too slowly (1), and\n"
-		"is told the revision from which to go on: no event is missed.\n"
+		"is told the revision and epoch from which to go on: no event is missed.\n"
 		"\n"
 		"  -f, --follow         go on\n"
 		"  --since REVISION     those behind this revision\n"
+		"  --epoch EPOCH        refuse when the revisions are of another history by now\n"
 		"  --kind KIND          vpc, subnet, security-group, load-balancer, target-group,\n"
 		"                       file-system or task\n"
 		"  --id ID\n"

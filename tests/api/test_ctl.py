@@ -49,6 +49,8 @@ def test_every_verb_explains_itself(verb):
         ("events --since", "behind --since"),
         ("events --since yesterday", "yesterday"),
         ("events --kind cow", "cow"),
+        ("events --epoch x&y", "x&y"),
+        ("shutdown --timeout soon", "soon"),
         ("events --id A", "named A"),
         ("describe", "argument is missing"),
         ("describe cow/x", "cow/x"),
@@ -205,17 +207,20 @@ def test_a_follower_of_events_is_told_that_the_agent_ended(host, client):
     _, said = follower.communicate()
     assert follower.returncode == 3 and "the agent ended" in said
     since = seen.split()[0]
-    assert f"penstockctl events -f --since {since}\n" in said
+    assert f"penstockctl events -f --since {since} --epoch " in said
+    epoch = said.split()[-1]
 
     host.start()
-    again = follow(host, "--since", since, "-o", "json")
+    other = host.ctl("events", "--since", since, "--epoch", "0" * 16, check=False)
+    assert other.returncode == 1 and "EpochChanged" in other.stderr
+    again = follow(host, "--since", since, "--epoch", epoch, "-o", "json")
     client.apply({"/v1/vpcs/more": {"cidrBlock": "10.8.0.0/16"}})
     event = json.loads(again.stdout.readline())
     assert event["object"]["id"] == "more", "nothing is missed and nothing told twice"
     host.kill()
     _, said = again.communicate()
     assert again.returncode == 3
-    assert f"--since {event['revision']}" in json.loads(said)["details"][0]["message"]
+    assert f"--since {event['revision']} --epoch {epoch}" in json.loads(said)["details"][0]["message"]
     host.start()
 
 

@@ -123,6 +123,77 @@ def test_a_follower_that_saw_nothing_knows_where_to_go_on(answer):
     assert done.returncode == 3 and "penstockctl events -f --since 41\n" in done.stderr
 
 
+def test_all_tasks_are_told_to_stop_before_one_is_waited_for(answer):
+    asked = []
+
+    def reply(request):
+        method, path, _ = request.decode().split("\r\n")[0].split(" ")
+        asked.append(f"{method} {path}")
+        if "/none/" in path:
+            return b'HTTP/1.1 404 Not Found\r\n\r\n{"code":"NotFound","message":"no task"}'
+        slow = path.startswith("/v1/tasks/slow?")
+        task = {"id": path.split("/")[3].split("?")[0], "status": {"lastStatus": "STOPPING" if slow else "STOPPED"}}
+        head = JSON_HEAD.replace(b"200 OK", b"202 Accepted") if slow else JSON_HEAD
+        return head + b"\r\n" + json.dumps(task).encode()
+
+    done = answer(reply, "stop", "slow", "none", "quick", "--wait", "--timeout", "7")
+    assert asked == [
+        "POST /v1/tasks/slow/stop",
+        "POST /v1/tasks/none/stop",
+        "POST /v1/tasks/quick/stop",
+        "GET /v1/tasks/slow?wait=STOPPED&timeout=7",
+        "GET /v1/tasks/quick?wait=STOPPED&timeout=7",
+    ]
+    assert done.returncode == 5 and done.stdout == "task/slow: STOPPING\ntask/quick: STOPPED\n"
+
+
+def test_shutdown_follows_the_agent_that_it_ends(answer):
+    asked = []
+
+    def reply(request):
+        asked.append(request.decode().split(" HTTP")[0])
+        if "POST" in asked[-1]:
+            return JSON_HEAD.replace(b"200 OK", b"202 Accepted") + b"\r\n{}"
+        task = {"id": "t", "status": {"lastStatus": "STOPPED"}}
+        line = json.dumps({"type": "PUT", "object": task}).encode() + b"\n"
+        return CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(line), line)
+
+    done = answer(reply, "shutdown", "--stop-tasks")
+    assert asked == ["GET /v1/events?follow=true&kind=task", "POST /v1/shutdown?stopTasks=true"]
+    assert done.returncode == 0 and done.stdout == "task/t: STOPPED\n"
+
+
+def test_a_shutdown_that_takes_too_long(tmp_path):
+    path = str(tmp_path / "api.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        command = [program("penstockctl"), "--socket", path, "shutdown", "--timeout", "3"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as client:
+            with listener.accept()[0] as stream:
+                stream.sendall(CHUNKED)
+                with listener.accept()[0] as request:
+                    request.sendall(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+                assert client.wait(60) == 5 and "not ended in time" in client.stderr.read()
+
+
+def test_a_shutdown_that_is_refused(answer):
+    full = b'HTTP/1.1 503 Service Unavailable\r\n\r\n{"code":"TooMany","message":"too many connections"}'
+    failed = answer(full, "shutdown")
+    assert failed.returncode == 1 and "too many connections" in failed.stderr
+
+
+def test_an_agent_that_hangs_is_told(tmp_path):
+    path = str(tmp_path / "api.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()  # and nobody accepts
+        done = subprocess.run(
+            [program("penstockctl"), "--socket", path, "doctor"], capture_output=True, text=True, timeout=60
+        )
+    assert "the agent does not answer in time" in done.stdout
+
+
 @pytest.mark.parametrize("options", [[], ["-o", "json"]])
 def test_a_reader_that_was_too_slow_fails(answer, options):
     line = b'{"type":"OVERFLOW","revision":7}\n'
