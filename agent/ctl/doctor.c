@@ -22,6 +22,8 @@
 #include "agent/model/config.h"
 #include "agent/model/model.h"
 
+enum { AGENT_TIMEOUT_SECONDS = 5 };
+
 enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL };
 
 struct finding {
@@ -152,36 +154,78 @@ static void check_cgroups(const struct host *host, struct finding *finding)
 	}
 }
 
-static void check_qemu(const struct host *host, struct finding *finding)
+// "inside outside count" per line: whether first to last have a meaning here.
+static bool ids_are_mapped(const char *map, uint32_t first, uint32_t last)
 {
-	static const char program[] = "/usr/bin/qemu-system-x86_64";
-	bool wanted = strcmp(host->config.driver, "qemu") == 0;
+	scoped_file FILE *file = fopen(map, "re");
+	unsigned long long inside, count;
+	bool mapped = false;
 
+	while (file && !mapped && fscanf(file, "%llu %*u %llu", &inside, &count) == 2)
+		mapped = inside <= first && last < inside + count;
+	return mapped;
+}
+
+// Root of a user namespace may have no other uids to give away. Health checks run as the one
+// behind those of the tasks.
+static void check_uids(const struct host *host, struct finding *finding)
+{
+	uint32_t first = host->config.uid_first, last = first + host->config.uid_count;
+	bool wanted = strcmp(host->config.driver, "netns") != 0;
+
+	if (ids_are_mapped("/proc/self/uid_map", first, last) &&
+	    ids_are_mapped("/proc/self/gid_map", first, last)) {
+		say(finding, VERDICT_OK, "%u to %u, one for each task", first, last);
+		return;
+	}
+	say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN,
+	    "%u to %u are not all mapped in this user namespace", first, last);
+	advise(finding,
+	       wanted ? "map them, or run as real root: a VMM has no uid to run as"
+		      : "map them, or run as real root: health checks have no uid to run as");
+}
+
+static void check_program(struct finding *finding, const char *program, bool wanted,
+			  const char *package)
+{
 	if (access(program, X_OK) == 0) {
 		say(finding, VERDICT_OK, "%s", program);
 		return;
 	}
 	say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s: %s", program, strerror(errno));
-	advise(finding, "apt-get install qemu-system-x86");
+	advise(finding, "apt-get install %s", package);
+}
+
+static void check_qemu(const struct host *host, struct finding *finding)
+{
+	check_program(finding, "/usr/bin/qemu-system-x86_64",
+		      strcmp(host->config.driver, "qemu") == 0, "qemu-system-x86");
+}
+
+static void check_mkfs(const struct host *host, struct finding *finding)
+{
+	(void)host;
+	check_program(finding, "/sbin/mkfs.ext4", true, "e2fsprogs");
+}
+
+// Guests mount images themselves.
+static void check_unsquashfs(const struct host *host, struct finding *finding)
+{
+	check_program(finding, "/usr/bin/unsquashfs", strcmp(host->config.driver, "netns") == 0,
+		      "squashfs-tools");
 }
 
 static void check_files(struct finding *finding, const char *directory, const char *const *files,
-			bool wanted, const char *advice)
+			int mode, bool wanted, const char *advice)
 {
-	scoped_fd int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	if (fd < 0) {
-		say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s: %s", directory,
-		    strerror(errno));
-		advise(finding, "%s", advice);
-		return;
-	}
 	say(finding, VERDICT_OK, "%s is complete", directory);
 	for (size_t i = 0; files[i]; i++) {
-		if (faccessat(fd, files[i], R_OK, 0) == 0)
+		char path[CONFIG_PATH_MAX + 32];
+
+		snprintf(path, sizeof(path), "%s/%s", directory, files[i]);
+		if (access(path, mode) == 0)
 			continue;
-		say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s/%s: %s", directory, files[i],
-		    strerror(errno));
+		say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s: %s", path, strerror(errno));
 		advise(finding, "%s", advice);
 		return;
 	}
@@ -191,7 +235,7 @@ static void check_guest(const struct host *host, struct finding *finding)
 {
 	static const char *const files[] = {"vmlinux", "initramfs.cpio", NULL};
 
-	check_files(finding, host->config.guest_directory, files,
+	check_files(finding, host->config.guest_directory, files, R_OK,
 		    strcmp(host->config.driver, "qemu") == 0,
 		    "build the guest's kernel and initramfs, or set guest_directory");
 }
@@ -201,7 +245,7 @@ static void check_programs(const struct host *host, struct finding *finding)
 	static const char *const files[] = {"penstock-shim", "penstock-probe", "penstock-init",
 					    NULL};
 
-	check_files(finding, host->config.program_directory, files, true,
+	check_files(finding, host->config.program_directory, files, X_OK, true,
 		    "install penstock, or set program_directory");
 }
 
@@ -278,9 +322,22 @@ static const char *socket_of(const struct host *host)
 static int ask(const struct host *host, const char *path, struct client_reply *ret_reply)
 {
 	const struct client_request request = {
-		.socket_path = socket_of(host), .method = "GET", .path = path};
+		.socket_path = socket_of(host),
+		.method = "GET",
+		.path = path,
+		.timeout_seconds = AGENT_TIMEOUT_SECONDS,
+	};
 
 	return client_perform(&request, ret_reply);
+}
+
+static void say_refusal(struct finding *finding, const char *what, const struct client_reply *reply)
+{
+	scoped(document_release) cJSON *error = cJSON_Parse(buffer_text(&reply->body));
+	const char *message = member_text(error, "message");
+
+	say(finding, VERDICT_WARN, "%s: %s (%d)", what,
+	    strcmp(message, "-") ? message : reply->reason, reply->status);
 }
 
 static void check_agent(const struct host *host, struct finding *finding)
@@ -293,13 +350,16 @@ static void check_agent(const struct host *host, struct finding *finding)
 					? "only root and the configured groups may use the socket"
 					: "start penstockd, or say where it is: --socket PATH");
 	} else if (reply.status != 200) {
-		say(finding, VERDICT_WARN, "the agent is not ready (%d)", reply.status);
+		say_refusal(finding,
+			    reply.status == 503 ? "the agent is not ready" : "the agent refuses",
+			    &reply);
 	} else {
 		say(finding, VERDICT_OK, "the agent answers on %s and is ready", socket_of(host));
 	}
 }
 
-// Adds the objects of a kind to both counts; the first that is not effective is told.
+// Adds the objects of a kind to both counts; the first that is not effective is told. False after
+// saying why they are not known.
 static bool count_objects(const struct host *host, enum model_kind kind, unsigned *total,
 			  unsigned *ineffective, struct finding *finding)
 {
@@ -309,8 +369,14 @@ static bool count_objects(const struct host *host, enum model_kind kind, unsigne
 	char path[64];
 
 	snprintf(path, sizeof(path), "/v1/%s", model_kind_path(kind));
-	if (ask(host, path, &reply) < 0 || reply.status != 200)
+	if (ask(host, path, &reply) < 0) {
+		say(finding, VERDICT_WARN, "not known: %s", reply.err.message);
 		return false;
+	}
+	if (reply.status != 200) {
+		say_refusal(finding, "not known", &reply);
+		return false;
+	}
 	list = cJSON_Parse(buffer_text(&reply.body));
 	cJSON_ArrayForEach(object, member_at(list, "items")) {
 		++*total;
@@ -327,11 +393,9 @@ static void check_objects(const struct host *host, struct finding *finding)
 	unsigned total = 0, ineffective = 0;
 
 	for (int kind = 0; kind < MODEL_KIND_COUNT; kind++) {
-		if (kind == MODEL_TASK ||
-		    count_objects(host, (enum model_kind)kind, &total, &ineffective, finding))
-			continue;
-		say(finding, VERDICT_WARN, "not known: the agent does not answer");
-		return;
+		if (kind != MODEL_TASK &&
+		    !count_objects(host, (enum model_kind)kind, &total, &ineffective, finding))
+			return;
 	}
 	if (ineffective == 0)
 		say(finding, VERDICT_OK, "%u, all effective", total);
@@ -350,7 +414,10 @@ static const struct {
 	{"kvm", check_kvm},
 	{"nftables", check_nftables},
 	{"cgroups", check_cgroups},
+	{"uids", check_uids},
 	{"qemu", check_qemu},
+	{"mkfs", check_mkfs},
+	{"unsquashfs", check_unsquashfs},
 	{"guest", check_guest},
 	{"programs", check_programs},
 	{"images", check_images},

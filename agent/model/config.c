@@ -52,7 +52,7 @@ static const struct key {
 	{"uid_first", NUMBER, FIELD(uid_first), "700000", NULL, 1000, 4000000000U,
 	 "first of the uids that tasks run as"},
 	{"uid_count", NUMBER, FIELD(uid_count), "10000", NULL, 1, 1000000,
-	 "how many uids there are"},
+	 "how many uids there are; health checks run as the next one behind them"},
 	{"cpu_units", NUMBER, FIELD(cpu_units), "0", NULL, 0, 1024 * 1024,
 	 "CPU to promise, 1024 a core; 0: four times what the host has"},
 	{"memory_mib", NUMBER, FIELD(memory_mib), "0", NULL, 0, 64 * 1024 * 1024,

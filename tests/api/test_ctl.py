@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -233,6 +234,27 @@ def test_doctor_and_fsck_without_an_agent(host):
     status, report = host.fsck()
     assert status == 0, report
     host.start()
+
+
+def test_doctor_misses_what_a_task_needs(host):
+    def verdicts(*prefix):
+        command = *prefix, program("penstockctl"), "doctor", "-c", host.config, "-o", "json"
+        done = host.run(*command, check=False)
+        return {finding["check"]: finding["verdict"] for finding in json.loads(done.stdout)}
+
+    needed = {"mkfs", "unsquashfs", "programs"}
+    assert {check for check, verdict in verdicts().items() if verdict == "ok"} >= needed | {"uids"}
+    programs = host.directory / "programs"
+    programs.mkdir()
+    for name in ("penstock-shim", "penstock-probe", "penstock-init"):
+        (programs / name).touch(mode=0o644)
+    text = host.config.read_text()
+    host.config.write_text(re.sub("program_directory = .*", f"program_directory = {programs}", text))
+    hidden = "mount --bind /dev/null /sbin/mkfs.ext4; mount --bind /dev/null /usr/bin/unsquashfs; exec \"$@\""
+    bare = verdicts("unshare", "--mount", "sh", "-c", hidden, "sh")
+    assert {check for check, verdict in bare.items() if verdict == "fail"} >= needed
+    assert verdicts("unshare", "--user", "--map-root-user")["uids"] == "warn"
+    host.config.write_text(text)
 
 
 def test_fsck_makes_nothing_where_no_agent_was(host):

@@ -194,6 +194,19 @@ def test_an_agent_that_hangs_is_told(tmp_path):
     assert "the agent does not answer in time" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "status, message, said",
+    [
+        ("403 Forbidden", "readers only", "the agent refuses: readers only (403)"),
+        ("503 Service Unavailable", "reading the store", "the agent is not ready: reading the store (503)"),
+    ],
+)
+def test_doctor_says_what_the_agent_says(answer, status, message, said):
+    body = json.dumps({"code": "X", "message": message})
+    shown = answer(f"HTTP/1.1 {status}\r\n\r\n{body}".encode(), "doctor").stdout
+    assert said in shown and f"not known: {message}" in shown
+
+
 @pytest.mark.parametrize("options", [[], ["-o", "json"]])
 def test_a_reader_that_was_too_slow_fails(answer, options):
     line = b'{"type":"OVERFLOW","revision":7}\n'
