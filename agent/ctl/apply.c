@@ -365,13 +365,19 @@ static void effects_show(const struct ctl *ctl, const struct bundle *bundle)
 	for (size_t i = 0; i < bundle->count; i++) {
 		scoped(client_reply_release) struct client_reply reply = {0};
 		scoped(document_release) cJSON *object = NULL;
+		char message[512];
 
 		if (item_perform(ctl, "GET", bundle->items[i].path, NULL, &reply) < 0)
 			return;
 		object = cJSON_Parse(buffer_text(&reply.body));
-		if (member_at(object, "status.error"))
-			fprintf(stderr, "penstockctl: %s: not effective yet: %s\n",
-				bundle->items[i].name, member_text(object, "status.error"));
+		if (!member_at(object, "status.error"))
+			continue;
+		snprintf(message, sizeof(message), "not effective yet: %s",
+			 member_text(object, "status.error"));
+		if (ctl->json)
+			fail(ctl, EXIT_REFUSED, bundle->items[i].name, message, NULL);
+		else
+			fprintf(stderr, "penstockctl: %s: %s\n", bundle->items[i].name, message);
 	}
 }
 
@@ -393,7 +399,7 @@ static int bundle_apply(const struct ctl *ctl, struct bundle *bundle, bool dry_r
 			break;
 		}
 	}
-	if (!dry_run && !ctl->json)
+	if (!dry_run)
 		effects_show(ctl, bundle);
 	return result;
 }

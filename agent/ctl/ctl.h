@@ -119,5 +119,5 @@ struct table {
 
 void table_add(struct table *table, const char *const *cells);
 void table_print(struct table *table); // and releases it
-// "5m12s" since an RFC 3339 time, "-" when there is none.
-const char *age_text(const char *rfc3339, char *buffer, size_t size);
+// "5m12s" from one RFC 3339 time to another, or to now; "-" when there is no first.
+const char *age_text(const char *since, const char *until, char *buffer, size_t size);

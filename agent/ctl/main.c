@@ -107,7 +107,9 @@ static int output_end(int result)
 
 int main(int argc, char **argv)
 {
-	struct globals globals = {.ctl.socket_path = getenv("PENSTOCK_SOCKET")};
+	const char *socket_path = getenv("PENSTOCK_SOCKET");
+	struct globals globals = {.ctl.socket_path =
+					  socket_path && *socket_path ? socket_path : NULL};
 
 	signal(SIGPIPE, SIG_DFL);
 	argc = globals_take(&globals, argc, argv);

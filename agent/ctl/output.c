@@ -134,14 +134,17 @@ void table_print(struct table *table)
 	table->rows = 0;
 }
 
-const char *age_text(const char *rfc3339, char *buffer, size_t size)
+const char *age_text(const char *since, const char *until, char *buffer, size_t size)
 {
-	struct tm when = {0};
+	struct tm begin = {0}, end = {0};
+	time_t end_time = time(NULL);
 	long seconds;
 
-	if (!strptime(rfc3339, "%Y-%m-%dT%H:%M:%S", &when))
+	if (!strptime(since, "%Y-%m-%dT%H:%M:%S", &begin))
 		return "-";
-	seconds = (long)(time(NULL) - timegm(&when));
+	if (strptime(until, "%Y-%m-%dT%H:%M:%S", &end))
+		end_time = timegm(&end);
+	seconds = (long)(end_time - timegm(&begin));
 	if (seconds < 0)
 		seconds = 0;
 	if (seconds < 60)

@@ -33,7 +33,8 @@ static void add_task(struct table *table, const cJSON *task)
 				 containers,
 				 member_text(task, "status.network.privateIpv4Address"),
 				 member_text(task, "status.startedAt"),
-				 age_text(member_text(task, "status.startedAt"), age, sizeof(age)),
+				 age_text(member_text(task, "status.startedAt"),
+					  member_text(task, "status.stoppedAt"), age, sizeof(age)),
 				 member_text(task, "status.stoppedReason"),
 			 });
 }
@@ -151,14 +152,16 @@ static void print_task(const cJSON *task)
 	print_containers(task);
 }
 
-// One document as it is, more as a list; `apply` takes both.
-static void documents_print(const cJSON *list)
+// One document as it is, of more that were asked for those that are there as a list; `apply` takes
+// both.
+static void documents_print(const cJSON *list, int asked)
 {
 	scoped(document_release) cJSON *items = NULL;
 
-	if (cJSON_GetArraySize(list) <= 1) {
-		if (list->child)
-			document_print(list->child);
+	if (!list->child)
+		return;
+	if (asked == 1) {
+		document_print(list->child);
 		return;
 	}
 	items = cJSON_CreateObject();
@@ -197,7 +200,7 @@ static int run_describe(const struct ctl *ctl, int argc, char **argv)
 			cJSON_Delete(object);
 		}
 	}
-	documents_print(documents);
+	documents_print(documents, count);
 	return result;
 }
 

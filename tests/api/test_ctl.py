@@ -89,6 +89,12 @@ def test_without_an_agent_the_socket_is_named(make_host):
     assert host.client.path in refused(host.ctl("ps", "-o", "json", check=False), 3)["message"]
 
 
+def test_an_empty_variable_names_no_socket():
+    failed = alone("ps", env={**os.environ, "PENSTOCK_SOCKET": ""})
+    assert failed.returncode in (0, 3) and "connect to :" not in failed.stderr
+    assert failed.returncode == 0 or "/run/penstock/api.sock" in failed.stderr
+
+
 def test_options_stand_anywhere_and_take_an_equals_sign(host, client):
     client.apply(network())
     shown = json.loads(host.ctl("sg", "--output=json", "web").stdout)
@@ -108,6 +114,8 @@ def test_what_is_not_there(host):
 
 def test_json_and_tables(host, client):
     client.apply(network())
+    missing = host.ctl("describe", "vpc/net", "vpc/gone", "-o", "json", check=False)
+    assert missing.returncode == 4 and len(json.loads(missing.stdout)["items"]) == 1
     described = "describe vpc/net", "describe vpc/net subnet/web"
     for words in "ps", "sg", "sg web", "lb", "eni", "host", "doctor", *described:
         assert json.loads(host.ctl(*words.split(), "-o", "json", check=False).stdout), words
@@ -159,8 +167,19 @@ def test_a_protocol_number_means_what_its_name_means(host, client):
         host.ctl("sg", "revoke", "web", name, "8", "10.0.9.0/24")
     host.ctl("sg", "allow", "web", "-1", "all", "web")
     assert client.get("/v1/security-groups/web")["spec"]["ipPermissions"][0]["ipProtocol"] == "-1"
+    host.ctl("sg", "revoke", "web", "all", "all", "web")
+    host.ctl("sg", "allow", "web", "47", "all", "10.0.9.0/24")
+    host.ctl("sg", "revoke", "web", "47", "all", "10.0.9.0/24")
+    assert client.get("/v1/security-groups/web")["spec"]["ipPermissions"] == []
     missing = host.ctl("sg", "revoke", "web", "all", "all", "0.0.0.0/0", "-o", "json", check=False)
     assert refused(missing, 4)["code"] == "NotFound"
+
+
+def test_load_balancers_are_members_of_groups(host, client):
+    client.apply(network())
+    client.put("/v1/load-balancers/front", {"subnetId": "web", "securityGroups": ["web"]}).expect(201)
+    address = client.get("/v1/load-balancers/front")["status"]["privateIpv4Address"]
+    assert host.ctl("sg", "web").stdout.splitlines()[-1].split() == ["front", "-", address]
 
 
 # --- tasks ---

@@ -177,3 +177,5 @@ def test_what_is_not_effective_is_told(apply, client):
     done = apply({**VPC, "spec": {**VPC["spec"], "attachments": [lost]}})
     assert "vpc/net: created" in done.stdout
     assert "vpc/net: not effective yet: " in done.stderr and "nowhere" in done.stderr
+    error = json.loads(apply({**VPC, "spec": {**VPC["spec"], "attachments": [lost]}}, options=("-o", "json")).stderr)
+    assert error["object"] == "vpc/net" and "nowhere" in error["message"]

@@ -106,6 +106,13 @@ def test_control_characters_of_a_guest_do_not_reach_the_terminal(answer, words):
     assert not any(bad in shown for bad in ("\x1b", "\x07", "\x9b", "\r", "\x7f"))
 
 
+def test_a_stopped_task_ages_no_more(answer):
+    times = {"startedAt": "2026-01-01T00:00:00.000Z", "stoppedAt": "2026-01-01T00:05:07.000Z"}
+    item = {"id": "t", "status": {"lastStatus": "STOPPED", **times}}
+    shown = answer(JSON_HEAD + b"\r\n" + json.dumps({"items": [item]}).encode(), "ps", "-a").stdout
+    assert " 5m07s " in shown
+
+
 @pytest.mark.parametrize("words", ["events -f --since 5", "logs -f t"])
 def test_a_cut_stream_is_told(answer, words):
     line = b'{"type":"PUT","revision":7,"object":{}}\n'
