@@ -120,6 +120,8 @@ struct place {
 	size_t index;
 };
 
+// Both are compound literals: they live as long as the block in which they stand, so a place is
+// passed down and never kept.
 #define PLACE_MEMBER(parent_place, member_name)                                                    \
 	(&(const struct place){.parent = (parent_place), .name = (member_name)})
 #define PLACE_INDEX(parent_place, element_index)                                                   \
