@@ -67,7 +67,7 @@ static void compare_attachment(const struct overlap *overlap, const struct model
 	char pointer[80];
 
 	snprintf(pointer, sizeof(pointer), "/attachments/%u/address", index);
-	if (ipv4_cidr_overlaps(block, &network))
+	if (!fault_list_has(overlap->faults, pointer) && ipv4_cidr_overlaps(block, &network))
 		attachment_fault(overlap, subnet, attachment->interface, &network, pointer);
 	for (unsigned i = 0; i < attachment->route_count; i++) {
 		const struct ipv4_cidr *destination = &attachment->routes[i].destination;
@@ -111,13 +111,27 @@ static int compare_subnet(const struct store_reference *user, void *context)
 	return 0;
 }
 
+static const char *overlap_vpc(const struct model_object *object)
+{
+	switch (object->kind) {
+	case MODEL_VPC:
+		return object->id;
+	case MODEL_SUBNET:
+		return object->subnet->vpc_id;
+	default:
+		return NULL;
+	}
+}
+
 static void check_overlaps(struct lookup *lookup, const struct model_object *object,
 			   struct fault_list *faults)
 {
 	struct overlap overlap = {lookup, object, faults};
-	const char *vpc_id = object->kind == MODEL_VPC ? object->id : object->subnet->vpc_id;
+	const char *vpc_id = overlap_vpc(object);
 	const struct model_object *vpc;
 
+	if (!vpc_id || (object->kind == MODEL_SUBNET && fault_list_has(faults, "/cidrBlock")))
+		return;
 	store_users_each(lookup->exchange->api->store, model_kind_name(MODEL_VPC), vpc_id,
 			 compare_subnet, &overlap, &lookup->err);
 	vpc = object->kind == MODEL_SUBNET ? look_up(lookup, MODEL_VPC, vpc_id) : NULL;
@@ -136,10 +150,9 @@ bool document_check(struct exchange *exchange, struct model_object *ret_object,
 	faults->arena = &exchange->arena;
 	result = model_parse(exchange->kind, exchange->id, exchange->body, exchange->body_length,
 			     &exchange->arena, ret_object, faults);
-	if (result == 0)
-		model_check_links(ret_object, look_up, &lookup, faults);
-	if (result == 0 && (exchange->kind == MODEL_VPC || exchange->kind == MODEL_SUBNET))
-		check_overlaps(&lookup, ret_object, faults);
+	// Also of a document with faults of form: the client hears of all of them at once.
+	model_check_links(ret_object, look_up, &lookup, faults);
+	check_overlaps(&lookup, ret_object, faults);
 	if (lookup.err.code) {
 		reply_errno(exchange, -EIO, NULL, &lookup.err);
 		return false;

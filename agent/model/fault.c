@@ -3,8 +3,17 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { MESSAGE_MAX = 512 };
+
+bool fault_list_has(const struct fault_list *list, const char *pointer)
+{
+	for (uint32_t i = 0; i < list->count; i++)
+		if (strcmp(list->faults[i].pointer, pointer) == 0)
+			return true;
+	return false;
+}
 
 void fault_add(struct fault_list *list, const char *pointer, const char *format, ...)
 {

@@ -21,6 +21,8 @@ struct fault_list {
 	bool more; // there were more than FAULTS_MAX
 };
 
+// Whether there is one at that very place.
+bool fault_list_has(const struct fault_list *list, const char *pointer);
 // Copies both texts into the arena.
 __attribute__((format(printf, 3, 4))) void fault_add(struct fault_list *list, const char *pointer,
 						     const char *format, ...);

@@ -53,14 +53,6 @@ const char *place_pointer(struct arena *arena, const struct place *place)
 	return arena_strdup(arena, buffer_text(&pointer));
 }
 
-static bool has_fault(const struct fault_list *list, const char *pointer)
-{
-	for (uint32_t i = 0; i < list->count; i++)
-		if (strcmp(list->faults[i].pointer, pointer) == 0)
-			return true;
-	return false;
-}
-
 void parse_fault(struct parse *parse, const struct place *place, const char *format, ...)
 {
 	scoped(buffer_release) struct buffer pointer = {0};
@@ -68,7 +60,7 @@ void parse_fault(struct parse *parse, const struct place *place, const char *for
 	va_list args;
 
 	add_place(&pointer, place);
-	if (has_fault(parse->faults, buffer_text(&pointer)))
+	if (fault_list_has(parse->faults, buffer_text(&pointer)))
 		return;
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);

@@ -15,14 +15,21 @@ struct links {
 	const char *vpc_id; // of the object; NULL: not known, or it has none
 };
 
+// NULL too when the document has no sound id there.
+static const struct model_object *find(const struct links *links, enum model_kind kind,
+				       const char *id)
+{
+	return id && *id ? links->lookup(links->context, kind, id) : NULL;
+}
+
 static const char *subnet_vpc(const struct links *links, const char *subnet_id)
 {
-	const struct model_object *subnet = links->lookup(links->context, MODEL_SUBNET, subnet_id);
+	const struct model_object *subnet = find(links, MODEL_SUBNET, subnet_id);
 
 	return subnet ? subnet->subnet->vpc_id : NULL;
 }
 
-static const char *vpc_of(const struct links *links, const struct model_object *object)
+static const char *vpc_named_by(const struct links *links, const struct model_object *object)
 {
 	switch (object->kind) {
 	case MODEL_SUBNET:
@@ -34,13 +41,21 @@ static const char *vpc_of(const struct links *links, const struct model_object *
 	case MODEL_LOAD_BALANCER:
 		return subnet_vpc(links, object->load_balancer->subnet_id);
 	case MODEL_TASK:
-		return subnet_vpc(links, object->task->subnets[0]);
+		return object->task->subnet_count > 0 ? subnet_vpc(links, object->task->subnets[0])
+						      : NULL;
 	case MODEL_VPC:
 	case MODEL_FILE_SYSTEM:
 	case MODEL_KIND_COUNT:
 		break;
 	}
 	return NULL;
+}
+
+static const char *vpc_of(const struct links *links, const struct model_object *object)
+{
+	const char *vpc_id = vpc_named_by(links, object);
+
+	return vpc_id && *vpc_id ? vpc_id : NULL;
 }
 
 static bool names_itself(const struct links *links, const struct model_reference *reference)
@@ -54,9 +69,9 @@ static void check_reference(const struct links *links, const struct model_refere
 	const struct model_object *found;
 	const char *vpc_id;
 
-	if (names_itself(links, reference))
+	if (names_itself(links, reference) || fault_list_has(links->faults, reference->pointer))
 		return;
-	found = links->lookup(links->context, reference->kind, reference->id);
+	found = find(links, reference->kind, reference->id);
 	if (!found)
 		return fault_add(links->faults, reference->pointer, "there is no %s \"%s\"",
 				 model_kind_name(reference->kind), reference->id);
@@ -70,10 +85,11 @@ static void check_reference(const struct links *links, const struct model_refere
 static void check_subnet_block(const struct links *links)
 {
 	const struct subnet_spec *subnet = links->object->subnet;
-	const struct model_object *vpc = links->lookup(links->context, MODEL_VPC, subnet->vpc_id);
+	const struct model_object *vpc = find(links, MODEL_VPC, subnet->vpc_id);
 	char text[IPV4_CIDR_TEXT_SIZE];
 
-	if (vpc && !ipv4_cidr_covers(&vpc->vpc->cidr_block, &subnet->cidr_block))
+	if (vpc && !fault_list_has(links->faults, "/cidrBlock") &&
+	    !ipv4_cidr_covers(&vpc->vpc->cidr_block, &subnet->cidr_block))
 		fault_add(links->faults, "/cidrBlock", "must be in the VPC's block %s",
 			  ipv4_cidr_format(&vpc->vpc->cidr_block, text));
 }

@@ -63,26 +63,33 @@ static void delete_value(cJSON **value)
 	cJSON_Delete(*value);
 }
 
-int document_read(struct parse *parse, const struct field_table *table, const char *text,
-		  size_t length, void *ret_target)
+// Fills in a zeroed struct, and goes on after a fault: what has one stays empty.
+static int document_fill(struct parse *parse, const struct field_table *table, const char *text,
+			 size_t length, void *target)
 {
 	struct fault_list *faults = parse->faults;
 	uint32_t faults_before = faults->count;
 	scoped(delete_value) cJSON *value = NULL;
 	struct json_fault fault;
-	void *target;
 	int result = json_read(text, length, &json_limits_api, &value, &fault);
 
 	if (result < 0) {
 		fault_add(faults, fault.pointer, "%s", fault.message);
 		return result;
 	}
-	target = arena_alloc(parse->arena, table->size);
 	fields_parse(parse, &(const struct place){0}, table, value, target);
-	if (faults->count > faults_before || faults->more)
-		return -EINVAL;
-	memcpy(ret_target, target, table->size);
-	return 0;
+	return faults->count > faults_before || faults->more ? -EINVAL : 0;
+}
+
+int document_read(struct parse *parse, const struct field_table *table, const char *text,
+		  size_t length, void *ret_target)
+{
+	void *target = arena_alloc(parse->arena, table->size);
+	int result = document_fill(parse, table, text, length, target);
+
+	if (result == 0)
+		memcpy(ret_target, target, table->size);
+	return result;
 }
 
 int document_parse(const struct field_table *table, const char *text, size_t length,
@@ -98,7 +105,7 @@ int document_parse(const struct field_table *table, const char *text, size_t len
 }
 
 int model_parse(enum model_kind kind, const char *id, const char *text, size_t length,
-		struct arena *arena, struct model_object *ret_object, struct fault_list *faults)
+		struct arena *arena, struct model_object *object, struct fault_list *faults)
 {
 	struct parse parse = {.arena = arena, .faults = faults, .id = id};
 	void *spec = arena_alloc(arena, kinds[kind].table->size);
@@ -107,12 +114,9 @@ int model_parse(enum model_kind kind, const char *id, const char *text, size_t l
 
 	if (!good_id)
 		fault_add(faults, "", "the id \"%.80s\" %s", id, complain_id(id));
-	result = document_read(&parse, kinds[kind].table, text, length, spec);
-	if (result < 0 || !good_id)
-		return result < 0 ? result : -EINVAL;
-	*ret_object =
-		(struct model_object){.kind = kind, .id = arena_strdup(arena, id), .spec = spec};
-	return 0;
+	result = document_fill(&parse, kinds[kind].table, text, length, spec);
+	*object = (struct model_object){.kind = kind, .id = arena_strdup(arena, id), .spec = spec};
+	return result == 0 && !good_id ? -EINVAL : result;
 }
 
 void model_render(const struct model_object *object, enum model_render how, struct buffer *out)

@@ -73,9 +73,10 @@ struct model_object {
 };
 
 // 0, or -EINVAL (at least one fault), or -EFBIG (larger than 1 MiB). `id` is checked too
-// (fault without pointer). *ret_object is set on success only.
+// (fault without pointer). *object is filled in all the same: empty where there is a fault, and
+// then of use to model_check_links() only.
 int model_parse(enum model_kind kind, const char *id, const char *text, size_t length,
-		struct arena *arena, struct model_object *ret_object, struct fault_list *faults);
+		struct arena *arena, struct model_object *object, struct fault_list *faults);
 
 enum model_render {
 	MODEL_RENDER_PLAIN,    // as the store keeps it
@@ -112,6 +113,7 @@ typedef const struct model_object *model_lookup_fn(void *context, enum model_kin
 
 // Adds a fault for each dangling reference and each link that cannot be (a subnet outside its
 // VPC's block, groups and subnets of two VPCs in one task, ...). A security group may name itself.
+// Of a document with faults it checks what is sound, so that all can be told at once.
 void model_check_links(const struct model_object *object, model_lookup_fn *lookup, void *context,
 		       struct fault_list *faults);
 

@@ -40,6 +40,7 @@ static void fuzz_object(enum model_kind kind, const char *text, size_t size)
 	if (model_parse(kind, "x-1", text, size, &arena, &object, &faults) < 0) {
 		if (faults.count == 0)
 			abort();
+		model_check_links(&object, lookup_nothing, NULL, &faults);
 		model_error_render("InvalidParameter", "", &faults, &first);
 		return;
 	}

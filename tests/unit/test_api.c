@@ -110,13 +110,34 @@ static void test_bad_documents_are_refused_and_leave_nothing(void **state)
 	expect(test, "GET", "/v1/vpcs", "", "", 200, TEXTS("{\"revision\":0,\"items\":[]}"));
 }
 
-static void test_two_faults_are_both_reported(void **state)
+// Of form and of what the document refers to.
+static void test_all_faults_are_reported_at_once(void **state)
 {
+	const struct api_test *test = *state;
+
 	expect(*state, "PUT", "/v1/vpcs/x", "", "{\"cidrBlock\":\"nonsense\",\"mtu\":5}", 400,
 	       TEXTS("\"pointer\":\"/cidrBlock\"", "\"pointer\":\"/mtu\""));
 	expect(*state, "PUT", "/v1/subnets/x", "",
 	       "{\"vpcId\":\"nowhere\",\"cidrBlock\":\"10.0.1.0/24\",\"internet\":\"nat\"}", 400,
-	       TEXTS("\"/internet\""));
+	       TEXTS("\"/internet\"", "\"/vpcId\""));
+	make_network(test);
+	expect(test, "PUT", "/v1/subnets/x", "",
+	       "{\"vpcId\":\"main\",\"cidrBlock\":\"10.0.1.0/28\",\"colour\":1}", 400,
+	       TEXTS("\"/colour\"", "overlaps subnet a"));
+	expect(test, "PUT", "/v1/vpcs/main", "",
+	       "{\"cidrBlock\":\"10.0.0.0\",\"attachments\":["
+	       "{\"interface\":\"a\",\"address\":\"10.0.1.1/24\"},"
+	       "{\"interface\":\"b\",\"address\":\"0.0.0.0\"}]}",
+	       400,
+	       TEXTS("\"/cidrBlock\"", "\"/attachments/0/address\",\"message\":\"overlaps",
+		     "\"/attachments/1/address\",\"message\":\"\\\"0.0.0.0"));
+	expect(test, "PUT", "/v1/tasks/t", "",
+	       "{\"cpu\":256,\"memory\":\"512\",\"containerDefinitions\":[{\"name\":\"c\"}],"
+	       "\"networkConfiguration\":{\"awsvpcConfiguration\":{\"subnets\":[\"a\"],"
+	       "\"securityGroups\":[\"web\",\"none\"]}}}",
+	       400,
+	       TEXTS("\"/cpu\"", "\"/containerDefinitions/0/image\"",
+		     "no security-group \\\"none\\\""));
 }
 
 static void test_depth_and_size_are_bounded(void **state)
@@ -411,7 +432,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
 		CASE(test_put_creates_updates_and_refuses),
 		CASE(test_bad_documents_are_refused_and_leave_nothing),
-		CASE(test_two_faults_are_both_reported),
+		CASE(test_all_faults_are_reported_at_once),
 		CASE(test_depth_and_size_are_bounded),
 		CASE(test_paths_methods_and_queries_are_strict),
 		CASE(test_if_match_guards),

@@ -324,6 +324,43 @@ static void test_mount_target_for(void **state)
 			 &targets[0]);
 }
 
+static void expect_faults(struct arena *arena, enum model_kind kind, const char *text,
+			  const char *const *pointers)
+{
+	struct world world = world_make(arena);
+	struct fault_list faults = {.arena = arena};
+	struct model_object object;
+	uint32_t count = 0;
+
+	assert_int_equal(model_parse(kind, "x-1", text, strlen(text), arena, &object, &faults),
+			 -EINVAL);
+	model_check_links(&object, lookup, &world, &faults);
+	for (; pointers[count]; count++) {
+		assert_true(count < faults.count);
+		assert_string_equal(faults.faults[count].pointer, pointers[count]);
+	}
+	assert_int_equal(faults.count, count);
+}
+#define POINTERS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void test_links_of_what_is_sound(void **state)
+{
+	scoped(arena_release) struct arena arena = {0};
+
+	(void)state;
+	expect_faults(&arena, MODEL_SUBNET, "{\"vpcId\":\"vpc-9\",\"colour\":1}",
+		      POINTERS("/colour", "/cidrBlock", "/vpcId"));
+	expect_faults(&arena, MODEL_SUBNET, "{\"vpcId\":\"vpc-1\",\"cidrBlock\":\"10.1.0.0/29\"}",
+		      POINTERS("/cidrBlock"));
+	expect_faults(&arena, MODEL_SUBNET, "{\"vpcId\":7,\"cidrBlock\":\"10.0.1.0/24\"}",
+		      POINTERS("/vpcId"));
+	expect_faults(&arena, MODEL_LOAD_BALANCER,
+		      "{\"subnetId\":\"X\",\"securityGroups\":[\"sg-7\",\"sg-7\"]}",
+		      POINTERS("/subnetId", "/securityGroups/1", "/securityGroups/0"));
+	for (int kind = 0; kind < MODEL_KIND_COUNT; kind++)
+		expect_faults(&arena, (enum model_kind)kind, "nothing", POINTERS(""));
+}
+
 // ---------------------------------------------------------------- rules
 
 static void test_rules(void **state)
@@ -443,6 +480,7 @@ int main(void)
 		cmocka_unit_test(test_links),
 		cmocka_unit_test(test_long_volume_path),
 		cmocka_unit_test(test_mount_target_for),
+		cmocka_unit_test(test_links_of_what_is_sound),
 		cmocka_unit_test(test_rules),
 		cmocka_unit_test(test_rule_ids_are_stable),
 		cmocka_unit_test(test_diff),
