@@ -139,7 +139,7 @@ static void check_overlaps(struct lookup *lookup, const struct model_object *obj
 		compare_attachments(&overlap, vpc->vpc, object);
 }
 
-bool document_check(struct exchange *exchange, struct model_object *ret_object,
+bool document_check(struct exchange *exchange, enum check check, struct model_object *ret_object,
 		    const char **ret_spec)
 {
 	struct fault_list *faults = arena_new(&exchange->arena, struct fault_list);
@@ -151,8 +151,10 @@ bool document_check(struct exchange *exchange, struct model_object *ret_object,
 	result = model_parse(exchange->kind, exchange->id, exchange->body, exchange->body_length,
 			     &exchange->arena, ret_object, faults);
 	// Also of a document with faults of form: the client hears of all of them at once.
-	model_check_links(ret_object, look_up, &lookup, faults);
-	check_overlaps(&lookup, ret_object, faults);
+	if (check == CHECK_LINKS) {
+		model_check_links(ret_object, look_up, &lookup, faults);
+		check_overlaps(&lookup, ret_object, faults);
+	}
 	if (lookup.err.code) {
 		reply_errno(exchange, -EIO, NULL, &lookup.err);
 		return false;

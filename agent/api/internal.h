@@ -173,15 +173,19 @@ api_handler handle_metrics, handle_healthz, handle_readyz, handle_openapi, handl
 bool object_load(struct exchange *exchange, struct store_object *ret_object);
 // 0 and the object, -ENOENT, or another error.
 int object_find(struct exchange *exchange, struct store_object *ret_object, struct error *err);
-// Checks If-Match against the revision of the stored object (0: no such object); `first`: one
-// since which nothing changed that a client could overwrite.
-bool object_revision_matches(struct exchange *exchange, uint64_t first, uint64_t revision);
+// Checks If-Match against the stored object (NULL: there is none). A revision will do since which
+// nothing changed but its status: there is nothing that the client could overwrite unseen.
+bool object_revision_matches(struct exchange *exchange, const struct store_object *stored);
 
 // --- checks.c ---
 
-// Parses the body and checks what it refers to; false with the reply set. The canonical
-// text goes to `ret_spec`.
-bool document_check(struct exchange *exchange, struct model_object *ret_object,
+enum check {
+	CHECK_FORM,
+	CHECK_LINKS, // and that what it refers to is there
+};
+
+// Parses the body and checks it; false with the reply set. The canonical text goes to `ret_spec`.
+bool document_check(struct exchange *exchange, enum check check, struct model_object *ret_object,
 		    const char **ret_spec);
 // The pointers where both texts differ as faults; 0, or an error.
 int document_differences(struct exchange *exchange, const char *one, const char *other,

@@ -23,19 +23,21 @@ bool object_load(struct exchange *exchange, struct store_object *ret_object)
 	return result == 0;
 }
 
-bool object_revision_matches(struct exchange *exchange, uint64_t first, uint64_t revision)
+bool object_revision_matches(struct exchange *exchange, const struct store_object *stored)
 {
-	if (exchange->if_match == 0 ||
-	    (exchange->if_match >= first && exchange->if_match <= revision))
+	uint64_t revision = exchange->if_match;
+
+	if (revision == 0 ||
+	    (stored && revision >= stored->spec_revision && revision <= stored->revision))
 		return true;
-	if (revision == 0)
+	if (!stored)
 		reply_error(exchange, REPLY_REVISION_MISMATCH, NULL,
 			    "If-Match says revision %" PRIu64 ", but %s/%s does not exist",
-			    exchange->if_match, model_kind_name(exchange->kind), exchange->id);
+			    revision, model_kind_name(exchange->kind), exchange->id);
 	else
 		reply_error(exchange, REPLY_REVISION_MISMATCH, NULL,
-			    "If-Match says revision %" PRIu64 ", but it is %" PRIu64,
-			    exchange->if_match, revision);
+			    "If-Match says revision %" PRIu64 ", but it is %" PRIu64, revision,
+			    stored->revision);
 	return false;
 }
 
@@ -194,8 +196,7 @@ static bool put_find(struct put *put)
 
 	put->exists = result == 0;
 	if (result == 0 || result == -ENOENT)
-		return object_revision_matches(exchange, put->exists ? put->old.spec_revision : 0,
-					       put->exists ? put->old.revision : 0);
+		return object_revision_matches(exchange, put->exists ? &put->old : NULL);
 	reply_errno(exchange, result, NULL, &err);
 	return false;
 }
@@ -204,7 +205,7 @@ void handle_object_put(struct exchange *exchange)
 {
 	struct put put = {.exchange = exchange};
 
-	if (!document_check(exchange, &put.object, &put.spec) || !put_find(&put) ||
+	if (!document_check(exchange, CHECK_LINKS, &put.object, &put.spec) || !put_find(&put) ||
 	    !put_compare(&put))
 		return;
 	if (put.exists && put.changes->count == 0 && !exchange->dry_run) {
@@ -244,8 +245,7 @@ void handle_object_delete(struct exchange *exchange)
 	struct store_object object;
 	struct error err = {0};
 
-	if (!object_load(exchange, &object) ||
-	    !object_revision_matches(exchange, object.spec_revision, object.revision) ||
+	if (!object_load(exchange, &object) || !object_revision_matches(exchange, &object) ||
 	    !object_is_unused(exchange) || !delete_admit(exchange))
 		return;
 	if (exchange->dry_run) {

@@ -78,15 +78,18 @@ void handle_task_put(struct exchange *exchange)
 	struct error err = {0};
 	int result;
 
-	if (!wait_read(exchange) || !document_check(exchange, &task, &spec))
+	if (!wait_read(exchange))
 		return;
 	result = object_find(exchange, &stored, &err);
-	if (result < 0 && result != -ENOENT)
+	if (result < 0 && result != -ENOENT) {
 		reply_errno(exchange, result, NULL, &err);
-	else if (!object_revision_matches(exchange, result == 0 ? stored.revision : 0,
-					  result == 0 ? stored.revision : 0))
 		return;
-	else if (result == 0)
+	}
+	// What a STOPPED task refers to may be gone: that does not make its document another one.
+	if (!document_check(exchange, result == 0 ? CHECK_FORM : CHECK_LINKS, &task, &spec) ||
+	    !object_revision_matches(exchange, result == 0 ? &stored : NULL))
+		return;
+	if (result == 0)
 		reply_existing(exchange, &stored, spec);
 	else if (exchange->dry_run)
 		plan(exchange, &task);
@@ -104,7 +107,7 @@ void handle_task_stop(struct exchange *exchange)
 	int result;
 
 	if (!wait_read(exchange) || !object_load(exchange, &stored) ||
-	    !object_revision_matches(exchange, stored.revision, stored.revision))
+	    !object_revision_matches(exchange, &stored))
 		return;
 	if (task_stop_parse(exchange->body, exchange->body_length, &exchange->arena, &stop,
 			    faults) < 0) {
@@ -127,8 +130,7 @@ void handle_task_delete(struct exchange *exchange)
 	struct error err = {0};
 	int result;
 
-	if (!object_load(exchange, &stored) ||
-	    !object_revision_matches(exchange, stored.revision, stored.revision))
+	if (!object_load(exchange, &stored) || !object_revision_matches(exchange, &stored))
 		return;
 	result = backend->task_delete(backend->context, exchange->id, exchange->dry_run, &err);
 	if (result < 0) {

@@ -329,6 +329,33 @@ static void test_task_life(void **state)
 	expect(test, "DELETE", "/v1/tasks/t", "", "", 404, TEXTS(NULL));
 }
 
+static void test_a_stopped_task_outlives_what_it_names(void **state)
+{
+	const struct api_test *test = *state;
+
+	make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/t", TASK, NULL), 201);
+	assert_int_equal(api_test_status(test, "POST", "/v1/tasks/t/stop?wait=STOPPED"), 200);
+	assert_int_equal(api_test_status(test, "DELETE", "/v1/security-groups/web"), 204);
+	expect(test, "PUT", "/v1/tasks/t", "", TASK, 200, TEXTS("\"lastStatus\":\"STOPPED\""));
+	expect(test, "PUT", "/v1/tasks/other", "", TASK, 400, TEXTS("no security-group"));
+}
+
+static void test_a_change_of_status_does_not_spoil_if_match(void **state)
+{
+	const struct api_test *test = *state;
+
+	make_network(test);
+	expect(test, "PUT", "/v1/tasks/t?wait=RUNNING", "", TASK, 201, TEXTS("\"revision\":5,"));
+	expect(test, "POST", "/v1/tasks/t/stop", "If-Match: 3\r\n", "", 412,
+	       TEXTS("RevisionMismatch"));
+	expect(test, "POST", "/v1/tasks/t/stop?wait=STOPPED", "If-Match: 4\r\n", "", 200,
+	       TEXTS("\"STOPPED\""));
+	expect(test, "DELETE", "/v1/tasks/t", "If-Match: 99\r\n", "", 412,
+	       TEXTS("RevisionMismatch"));
+	expect(test, "DELETE", "/v1/tasks/t", "If-Match: 5\r\n", "", 204, TEXTS(NULL));
+}
+
 static void test_stop_body_is_checked(void **state)
 {
 	const struct api_test *test = *state;
@@ -443,6 +470,8 @@ int main(void)
 		CASE(test_a_task_of_two_vpcs_is_refused),
 		CASE(test_backend_may_refuse),
 		CASE(test_task_life),
+		CASE(test_a_stopped_task_outlives_what_it_names),
+		CASE(test_a_change_of_status_does_not_spoil_if_match),
 		CASE(test_stop_body_is_checked),
 		CASE(test_wait_ends_without_its_state),
 		CASE(test_views),
