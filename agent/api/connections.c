@@ -14,7 +14,13 @@
 #include "agent/base/clock.h"
 #include "agent/base/scope.h"
 
-enum { SWEEP_SECONDS = 1, GROUPS_ON_STACK = 256 };
+enum {
+	SWEEP_SECONDS = 1,
+	GROUPS_ON_STACK = 256,
+	WRITERS_SHARE = 8, // one connection of so many is kept for those who may write
+	STRANGERS_MAX = 8,
+	STRANGER_INPUT_BYTES_MAX = 64 * 1024,
+};
 
 struct connections {
 	struct event_base *base;
@@ -111,14 +117,18 @@ static bool is_present(const struct connection *connection)
 	return connection->fd < 0 || (is_alive(connection) && poll(&peer, 1, 0) == 0);
 }
 
-// Those that a peer still holds: evhttp hears of an end later than of a beginning.
-static unsigned count_present(const struct connections *connections)
+// Whether peers hold more of them: evhttp hears of an end later than of a beginning.
+static bool exceeds(const struct connections *connections, enum standing standing, unsigned max)
 {
-	unsigned present = 0;
+	unsigned listed = 0, present = 0;
 
 	for (const struct connection *c = connections->first; c; c = c->next)
-		present += is_present(c);
-	return present;
+		listed += c->standing == standing;
+	if (listed <= max)
+		return false;
+	for (const struct connection *c = connections->first; c; c = c->next)
+		present += c->standing == standing && is_present(c);
+	return present > max;
 }
 
 static void unlink_at(struct connections *connections, struct connection **place)
@@ -153,6 +163,29 @@ static void sweep(evutil_socket_t fd, short what, void *context)
 	}
 }
 
+// A request is read before it is known what it asks for: of a stranger's no more than a little.
+static void keep_apart(const struct connections *connections, struct connection *stranger)
+{
+	stranger->standing = STANDING_STRANGER;
+	bufferevent_setwatermark(stranger->bufferevent, EV_READ, 0, STRANGER_INPUT_BYTES_MAX);
+	if (exceeds(connections, STANDING_STRANGER, STRANGERS_MAX))
+		shutdown(stranger->fd, SHUT_RDWR);
+}
+
+static void admit(const struct connections *connections, struct connection *connection)
+{
+	unsigned max = connections->limits.max;
+
+	if (connection->access != ACCESS_WRITE)
+		max -= max / WRITERS_SHARE;
+	connection->standing = STANDING_ADMITTED;
+	if (!exceeds(connections, STANDING_ADMITTED, max))
+		return;
+	connection->standing = STANDING_REFUSED;
+	if (exceeds(connections, STANDING_REFUSED, connections->limits.max))
+		shutdown(connection->fd, SHUT_RDWR);
+}
+
 // Runs right after evhttp accepted: only now do the bufferevents have their descriptors.
 static void meet(evutil_socket_t fd, short what, void *context)
 {
@@ -164,17 +197,16 @@ static void meet(evutil_socket_t fd, short what, void *context)
 		if (c->fd >= 0)
 			continue;
 		c->fd = bufferevent_getfd(c->bufferevent);
-		if (!socket_inode(c->fd, &c->inode))
+		if (!socket_inode(c->fd, &c->inode)) {
 			c->fd = -1;
+			continue;
+		}
+		peer_identify(&connections->limits, c);
+		if (c->access == ACCESS_NONE)
+			keep_apart(connections, c);
 		else
-			peer_identify(&connections->limits, c);
+			admit(connections, c);
 	}
-	if (connections->count <= 2 * connections->limits.max ||
-	    count_present(connections) <= 2 * connections->limits.max)
-		return;
-	for (struct connection *c = connections->first; c; c = c->next)
-		if (c->refused)
-			shutdown(c->fd, SHUT_RDWR);
 }
 
 // A bufferevent at the address of an old one: the old connection is gone.
@@ -185,6 +217,16 @@ static void forget_predecessor(struct connections *connections,
 
 	if (old)
 		connections_forget(connections, old);
+}
+
+// Who came first is met first.
+static void append(struct connections *connections, struct connection *connection)
+{
+	struct connection **end = &connections->first;
+
+	while (*end)
+		end = &(*end)->next;
+	*end = connection;
 }
 
 static struct bufferevent *make_bufferevent(struct event_base *base, void *context)
@@ -201,10 +243,7 @@ static struct bufferevent *make_bufferevent(struct event_base *base, void *conte
 	connection->bufferevent = bufferevent;
 	connection->fd = -1;
 	connection->deadline_us = deadline_from_now(connections);
-	connection->refused = connections->count >= connections->limits.max &&
-			      count_present(connections) >= connections->limits.max;
-	connection->next = connections->first;
-	connections->first = connection;
+	append(connections, connection);
 	if (connections->count++ == 0)
 		event_add(connections->sweep, &interval);
 	event_active(connections->meet, 0, 0);

@@ -21,6 +21,13 @@ struct connections;
 
 enum access { ACCESS_NONE, ACCESS_READ, ACCESS_WRITE };
 
+enum standing {
+	STANDING_NEW, // not identified yet
+	STANDING_ADMITTED,
+	STANDING_REFUSED,  // over the limit: its request gets 503
+	STANDING_STRANGER, // may do nothing, and takes nobody's place: its request gets 403
+};
+
 struct connection {
 	struct connection *next;
 	struct bufferevent *bufferevent;
@@ -29,13 +36,13 @@ struct connection {
 	pid_t pid;
 	uid_t uid;
 	enum access access;
-	bool refused;        // over the limit: its request gets 503
+	enum standing standing;
 	int64_t deadline_us; // shut down after this
 };
 
 struct connection_limits {
 	gid_t writer_gid, reader_gid; // (gid_t)-1: nobody
-	unsigned max; // polite refusals from here on, impolite ones from twice as many
+	unsigned max; // polite refusals from here on, impolite ones after as many of these
 	unsigned deadline_ms;
 	size_t input_bytes_max; // read ahead of a handled request, at most
 };

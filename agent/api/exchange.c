@@ -264,9 +264,9 @@ void exchange_begin(struct api *api, struct evhttp_request *http)
 	exchange->connection = connection_meet(exchange);
 	exchange->access = exchange->connection ? exchange->connection->access : ACCESS_NONE;
 	TAILQ_INSERT_TAIL(&api->turn, exchange, link);
-	if (exchange->connection && exchange->connection->refused)
-		reply_error(exchange, REPLY_TOO_MANY_CONNECTIONS, NULL, "more than %u connections",
-			    api->options.connections_max);
+	if (exchange->connection && exchange->connection->standing == STANDING_REFUSED)
+		reply_error(exchange, REPLY_TOO_MANY_CONNECTIONS, NULL,
+			    "all of %u connections are taken", api->options.connections_max);
 	else if (exchange_route(exchange))
 		exchange->route->handler(exchange);
 }
@@ -305,7 +305,7 @@ static void headers_set(struct exchange *exchange)
 		header_add(exchange, "ETag", etag);
 	}
 	header_add(exchange, "Penstock-Epoch", store_epoch(exchange->api->store));
-	if (!exchange->connection || exchange->connection->refused)
+	if (!exchange->connection || exchange->connection->standing != STANDING_ADMITTED)
 		header_add(exchange, "Connection", "close");
 }
 

@@ -179,3 +179,47 @@ int api_test_status(const struct api_test *test, const char *method, const char 
 {
 	return simple(test, method, path, "", NULL);
 }
+
+int api_test_begin_get(const struct api_test *test, const char *path)
+{
+	int fd = api_test_connect(test);
+	scoped(buffer_release) struct buffer request = {0};
+
+	buffer_addf(&request, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path);
+	api_test_send(fd, buffer_text(&request));
+	return fd;
+}
+
+void api_test_expect_text(int fd, const char *text)
+{
+	scoped_free char *read_text = api_test_read(fd, text);
+
+	if (!strstr(read_text, text))
+		fail_msg("no \"%s\" in %.1000s", text, read_text);
+}
+
+void api_test_expect(const struct api_test *test, const char *method, const char *path,
+		     const char *headers, const char *body, int status, const char *const *texts)
+{
+	scoped(api_answer_release) struct api_answer answer =
+		api_test_request(test, method, path, headers, body);
+
+	if (answer.status != status)
+		fail_msg("%s %s: %d instead of %d: %s", method, path, answer.status, status,
+			 answer.body);
+	for (; *texts; texts++)
+		if (!strstr(answer.body, *texts) && !strstr(answer.head, *texts))
+			fail_msg("%s %s: no \"%s\" in %s\n%s", method, path, *texts, answer.head,
+				 answer.body);
+}
+
+void api_test_make_network(const struct api_test *test)
+{
+	assert_int_equal(
+		api_test_put(test, "/v1/vpcs/main", "{\"cidrBlock\":\"10.0.0.0/16\"}", NULL), 201);
+	assert_int_equal(api_test_put(test, "/v1/subnets/a",
+				      "{\"vpcId\":\"main\",\"cidrBlock\":\"10.0.1.0/24\"}", NULL),
+			 201);
+	assert_int_equal(
+		api_test_put(test, "/v1/security-groups/web", "{\"vpcId\":\"main\"}", NULL), 201);
+}

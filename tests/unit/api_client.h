@@ -39,3 +39,15 @@ void api_answer_release(struct api_answer *answer);
 int api_test_put(const struct api_test *test, const char *path, const char *body, char **ret_body);
 int api_test_get(const struct api_test *test, const char *path, char **ret_body);
 int api_test_status(const struct api_test *test, const char *method, const char *path);
+
+// A connection on which a GET was sent.
+int api_test_begin_get(const struct api_test *test, const char *path);
+// Reads until the text has come; the test fails without it.
+void api_test_expect_text(int fd, const char *text);
+// The test fails unless the answer has the status and every one of the texts in it.
+void api_test_expect(const struct api_test *test, const char *method, const char *path,
+		     const char *headers, const char *body, int status, const char *const *texts);
+#define API_TEXTS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+// The VPC "main" (10.0.0.0/16), its subnet "a" (10.0.1.0/24) and its security group "web".
+void api_test_make_network(const struct api_test *test);

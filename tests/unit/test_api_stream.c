@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The API over its socket, with a fake backend: watching, logs, and peers that misbehave.
+// The API over its socket, with a fake backend: watching and logs.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -70,35 +70,6 @@ static int stop(void **state)
 	return 0;
 }
 
-static void make_network(const struct api_test *test)
-{
-	assert_int_equal(api_test_put(test, "/v1/vpcs/main", VPC, NULL), 201);
-	assert_int_equal(api_test_put(test, "/v1/subnets/a",
-				      "{\"vpcId\":\"main\",\"cidrBlock\":\"10.0.1.0/24\"}", NULL),
-			 201);
-	assert_int_equal(
-		api_test_put(test, "/v1/security-groups/web", "{\"vpcId\":\"main\"}", NULL), 201);
-}
-
-// A connection on which a GET was sent.
-static int begin_get(const struct api_test *test, const char *path)
-{
-	int fd = api_test_connect(test);
-	scoped(buffer_release) struct buffer request = {0};
-
-	buffer_addf(&request, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path);
-	api_test_send(fd, buffer_text(&request));
-	return fd;
-}
-
-static void expect_text(int fd, const char *text)
-{
-	scoped_free char *read_text = api_test_read(fd, text);
-
-	if (!strstr(read_text, text))
-		fail_msg("no \"%s\" in %.1000s", text, read_text);
-}
-
 // --- Watching ---
 
 static void test_events_kept(void **state)
@@ -106,7 +77,7 @@ static void test_events_kept(void **state)
 	const struct api_test *test = *state;
 	scoped_free char *body = NULL, *later = NULL, *other = NULL;
 
-	make_network(test);
+	api_test_make_network(test);
 	assert_int_equal(api_test_get(test, "/v1/events", &body), 200);
 	assert_non_null(strstr(body, "{\"type\":\"PUT\",\"revision\":1,"));
 	assert_non_null(strstr(body, "\"revision\":3,"));
@@ -125,29 +96,29 @@ static void test_events_kept(void **state)
 static void test_follower_hears_of_changes(void **state)
 {
 	const struct api_test *test = *state;
-	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
+	scoped_fd int fd = api_test_begin_get(test, "/v1/events?since=0&follow=true");
 
-	expect_text(fd, "application/x-ndjson");
+	api_test_expect_text(fd, "application/x-ndjson");
 	assert_int_equal(api_test_put(test, "/v1/vpcs/one", VPC, NULL), 201);
-	expect_text(fd, "\"id\":\"one\"");
-	make_network(test);
-	expect_text(fd, "\"kind\":\"security-group\"");
+	api_test_expect_text(fd, "\"id\":\"one\"");
+	api_test_make_network(test);
+	api_test_expect_text(fd, "\"kind\":\"security-group\"");
 	assert_int_equal(api_test_put(test, "/v1/tasks/t", TASK, NULL), 201);
-	expect_text(fd, "\"lastStatus\":\"RUNNING\"");
+	api_test_expect_text(fd, "\"lastStatus\":\"RUNNING\"");
 	assert_int_equal(api_test_status(test, "DELETE", "/v1/vpcs/one"), 204);
-	expect_text(fd, "\"type\":\"DELETE\"");
+	api_test_expect_text(fd, "\"type\":\"DELETE\"");
 }
 
 static void test_follower_may_be_silent_beyond_the_deadline(void **state)
 {
 	const struct api_test *test = *state;
-	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
+	scoped_fd int fd = api_test_begin_get(test, "/v1/events?since=0&follow=true");
 	struct pollfd ready = {.fd = fd, .events = POLLRDHUP};
 
-	expect_text(fd, "application/x-ndjson");
+	api_test_expect_text(fd, "application/x-ndjson");
 	assert_int_equal(poll(&ready, 1, DEADLINE_MS + 1500), 0);
 	assert_int_equal(api_test_put(test, "/v1/vpcs/one", VPC, NULL), 201);
-	expect_text(fd, "\"id\":\"one\"");
+	api_test_expect_text(fd, "\"id\":\"one\"");
 }
 
 // A large group, changed `count` times.
@@ -186,7 +157,7 @@ static int changes_to_overflow(int fd)
 static void test_slow_follower_is_cut_off(void **state)
 {
 	const struct api_test *test = *state;
-	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
+	scoped_fd int fd = api_test_begin_get(test, "/v1/events?since=0&follow=true");
 	int count = changes_to_overflow(fd);
 	scoped_free char *text = NULL;
 	char last[32];
@@ -202,7 +173,7 @@ static void test_slow_follower_is_cut_off(void **state)
 static void test_follower_that_never_reads_is_dropped(void **state)
 {
 	const struct api_test *test = *state;
-	scoped_fd int fd = begin_get(test, "/v1/events?since=0&follow=true");
+	scoped_fd int fd = api_test_begin_get(test, "/v1/events?since=0&follow=true");
 	struct pollfd gone = {.fd = fd, .events = POLLRDHUP};
 
 	churn(test, changes_to_overflow(fd));
@@ -230,7 +201,7 @@ static void test_streams_leave_room_for_requests(void **state)
 	for (int i = 0; i < CONNECTIONS_MAX - 2; i++) {
 		scoped_free char *head = NULL;
 
-		fds[i] = begin_get(test, "/v1/events?follow=true");
+		fds[i] = api_test_begin_get(test, "/v1/events?follow=true");
 		head = api_test_read(fds[i], "\r\n\r\n");
 		taken += strstr(head, "HTTP/1.1 200") != NULL;
 		refused += strstr(head, "HTTP/1.1 429") != NULL;
@@ -271,7 +242,7 @@ static void test_logs_are_read(void **state)
 	const struct api_test *test = *state;
 	scoped_free char *text = NULL, *json = NULL, *none = NULL;
 
-	make_network(test);
+	api_test_make_network(test);
 	assert_int_equal(api_test_put(test, "/v1/tasks/t", TASK, NULL), 201);
 	log_write(test, "t.web.log.1", LOG_LINE("F", "first"));
 	log_write(test, "t.web.log",
@@ -297,13 +268,13 @@ static void test_log_follower_sees_growth_rotation_and_the_end(void **state)
 	scoped_free char *turned = NULL, *rest = NULL;
 	scoped_fd int fd = -1;
 
-	make_network(test);
+	api_test_make_network(test);
 	assert_int_equal(api_test_put(test, "/v1/tasks/t?wait=RUNNING", TASK, NULL), 201);
 	log_write(test, "t.web.log", LOG_LINE("F", "before"));
-	fd = begin_get(test, "/v1/tasks/t/logs?container=web&follow=true");
-	expect_text(fd, "before\n");
+	fd = api_test_begin_get(test, "/v1/tasks/t/logs?container=web&follow=true");
+	api_test_expect_text(fd, "before\n");
 	log_write(test, "t.web.log", LOG_LINE("F", "grown"));
-	expect_text(fd, "grown\n");
+	api_test_expect_text(fd, "grown\n");
 	log_write(test, "t.web.log", LOG_LINE("F", "last of the old"));
 	log_rotate(test, "t.web.log");
 	log_write(test, "t.web.log", LOG_LINE("F", "first of the new"));
@@ -315,152 +286,20 @@ static void test_log_follower_sees_growth_rotation_and_the_end(void **state)
 	assert_non_null(strstr(rest, "0\r\n\r\n"));
 }
 
-// --- Peers that misbehave ---
-
-static void test_pipelined_requests_are_answered_in_order(void **state)
-{
-	const struct api_test *test = *state;
-	scoped_fd int fd = api_test_connect(test);
-	scoped_free char *text = NULL;
-
-	api_test_send(fd, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-			  "PUT /v1/vpcs/p HTTP/1.1\r\nHost: x\r\nContent-Length: 27\r\n\r\n" VPC
-			  "GET /v1/vpcs/p HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-	text = api_test_read(fd, NULL);
-	assert_non_null(strstr(text, "ok\n"));
-	assert_non_null(strstr(text, "HTTP/1.1 201"));
-	assert_non_null(strstr(strstr(text, "HTTP/1.1 201"), "HTTP/1.1 200"));
-}
-
-// Sends until the socket is full; how much that was.
-static size_t flood(int fd)
-{
-	char block[16 * 1024];
-	size_t sent = 0;
-	ssize_t count;
-
-	memset(block, 'x', sizeof(block));
-	while ((count = send(fd, block, sizeof(block), MSG_NOSIGNAL | MSG_DONTWAIT)) > 0)
-		sent += (size_t)count;
-	assert_true(count < 0 && errno == EAGAIN);
-	return sent;
-}
-
-// While its first request is held, a peer sends as much as it can. Each answer to somebody else
-// shows that the agent had its turn with all that was there.
-static void test_pipelined_flood_is_not_buffered(void **state)
-{
-	const struct api_test *test = *state;
-	scoped_fd int fd = -1;
-	size_t sent = 0, more;
-
-	make_network(test);
-	assert_int_equal(api_test_put(test, "/v1/tasks/stuck-1", TASK, NULL), 201);
-	fd = begin_get(test, "/v1/tasks/stuck-1?wait=STOPPED&timeout=60");
-	do {
-		more = flood(fd);
-		sent += more;
-		assert_true(sent < 16 * 1024 * 1024);
-		for (int turn = 0; turn < 3; turn++)
-			assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
-	} while (more > 0);
-}
-
-static void test_slow_request_is_cut_by_an_absolute_deadline(void **state)
-{
-	const struct api_test *test = *state;
-	int64_t begin_us;
-	scoped_fd int fd = -1;
-	char byte;
-
-	// Answered: nobody else is being accepted while ours is.
-	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
-	begin_us = clock_monotonic_us();
-	fd = api_test_connect(test);
-	api_test_send(fd, "PUT /v1/vpcs/slow HTTP/1.1\r\nHost: x\r\n");
-	// A header line now and then keeps an inactivity timeout from ever firing.
-	for (;;) {
-		struct pollfd ready = {.fd = fd, .events = POLLIN};
-
-		if (poll(&ready, 1, 200) == 1)
-			break;
-		api_test_send(fd, "X: y\r\n");
-		assert_true(clock_monotonic_us() - begin_us < PATIENCE_MS * 1000LL);
-	}
-	assert_true(read(fd, &byte, 1) <= 0 || byte == 'H');
-	assert_true(clock_monotonic_us() - begin_us >= DEADLINE_MS * 1000LL);
-}
-
-static void test_connections_are_limited(void **state)
-{
-	const struct api_test *test = *state;
-	int fds[CONNECTIONS_MAX];
-	scoped_free char *body = NULL;
-
-	for (int i = 0; i < CONNECTIONS_MAX; i++) {
-		fds[i] = begin_get(test, "/healthz");
-		expect_text(fds[i], "ok\n");
-	}
-	assert_int_equal(api_test_get(test, "/healthz", &body), 503);
-	assert_non_null(strstr(body, "\"TooManyConnections\""));
-	close(fds[0]);
-	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
-	for (int i = 1; i < CONNECTIONS_MAX; i++)
-		close(fds[i]);
-	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
-}
-
-static void test_waiter_that_leaves_is_forgotten(void **state)
-{
-	const struct api_test *test = *state;
-
-	make_network(test);
-	assert_int_equal(api_test_put(test, "/v1/tasks/stuck-1", TASK, NULL), 201);
-	for (int i = 0; i < 3 * CONNECTIONS_MAX; i++) {
-		int fd = begin_get(test, "/v1/tasks/stuck-1?wait=STOPPED&timeout=60");
-
-		assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
-		close(fd);
-	}
-	assert_int_equal(api_test_status(test, "POST", "/v1/tasks/stuck-1/stop?wait=STOPPED"), 200);
-}
-
-static void test_rubbish_ends_the_connection_only(void **state)
-{
-	const struct api_test *test = *state;
-	static const char *const rubbish[] = {
-		"\r\n\r\n\r\n\r\n",
-		"GET\r\n\r\n",
-		"GET / HTTP/9.9\r\n\r\n",
-		"PUT /v1/vpcs/x HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
-		"PUT /v1/vpcs/x HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
-		"PUT /v1/vpcs/x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-		"GET http://[::1 HTTP/1.1\r\n\r\n",
-		"GET /v1/vpcs?%zz HTTP/1.1\r\n\r\n",
-	};
-
-	for (size_t i = 0; i < ARRAY_LENGTH(rubbish); i++) {
-		scoped_fd int fd = api_test_connect(test);
-		scoped_free char *text = NULL;
-
-		api_test_send(fd, rubbish[i]);
-		shutdown(fd, SHUT_WR);
-		text = api_test_read(fd, NULL);
-		assert_null(strstr(text, "HTTP/1.1 2"));
-	}
-	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
-}
+// --- The end ---
 
 // What is held when the agent ends is cut, and nothing leaks (the sanitizers look).
 static void test_end_with_streams_and_waiters(void **state)
 {
 	const struct api_test *test = *state;
 
-	make_network(test);
+	api_test_make_network(test);
 	assert_int_equal(api_test_put(test, "/v1/tasks/stuck-1", TASK, NULL), 201);
-	expect_text(begin_get(test, "/v1/events?follow=true"), "ndjson");
-	expect_text(begin_get(test, "/v1/tasks/stuck-1/logs?container=web&follow=true"), "200 OK");
-	begin_get(test, "/v1/tasks/stuck-1?wait=STOPPED&timeout=60");
+	api_test_expect_text(api_test_begin_get(test, "/v1/events?follow=true"), "ndjson");
+	api_test_expect_text(
+		api_test_begin_get(test, "/v1/tasks/stuck-1/logs?container=web&follow=true"),
+		"200 OK");
+	api_test_begin_get(test, "/v1/tasks/stuck-1?wait=STOPPED&timeout=60");
 	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
 }
 
@@ -478,12 +317,6 @@ int main(void)
 		CASE(test_streams_leave_room_for_requests),
 		CASE(test_logs_are_read),
 		CASE(test_log_follower_sees_growth_rotation_and_the_end),
-		CASE(test_pipelined_requests_are_answered_in_order),
-		CASE(test_pipelined_flood_is_not_buffered),
-		IMPATIENT_CASE(test_slow_request_is_cut_by_an_absolute_deadline),
-		CASE(test_connections_are_limited),
-		CASE(test_waiter_that_leaves_is_forgotten),
-		CASE(test_rubbish_ends_the_connection_only),
 		CASE(test_end_with_streams_and_waiters),
 	};
 
