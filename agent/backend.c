@@ -186,10 +186,7 @@ static void metrics_text(void *context, bool openmetrics, struct buffer *out)
 
 static bool ready(void *context, struct error *err)
 {
-	if (engine_host(engine_of(context)).ready)
-		return true;
-	error_set(err, EAGAIN, "starting: running tasks are being taken up");
-	return false;
+	return engine_is_ready(engine_of(context), err);
 }
 
 static void request_observed(void *context, const struct api_request_sample *sample)

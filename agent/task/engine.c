@@ -424,8 +424,20 @@ int engine_start(struct engine *engine, struct error *err)
 	reaper_kick(&engine->disk_reaper);
 	reaper_kick(&engine->cell_reaper);
 	engine_turn(engine);
-	engine->ready = true;
 	return 0;
+}
+
+bool engine_is_ready(const struct engine *engine, struct error *err)
+{
+	unsigned adopting = 0;
+
+	for (const struct task *task = engine->tasks; task; task = task->next)
+		adopting += task->adopting;
+	if (engine->stopping)
+		error_set(err, EAGAIN, "stopping: every task is stopped, new ones are not taken");
+	else if (adopting > 0)
+		error_set(err, EAGAIN, "starting: tasks not taken up yet: %u", adopting);
+	return !engine->stopping && adopting == 0;
 }
 
 void engine_leave(struct engine *engine)
@@ -464,6 +476,5 @@ struct engine_host engine_host(struct engine *engine)
 		.kernel_release = kernel.release,
 		.guest_kernel = engine->bundle.kernel_release,
 		.boot_id = engine->boot_id,
-		.ready = engine->ready,
 	};
 }

@@ -154,7 +154,7 @@ struct engine {
 	char boot_id[BOOT_ID_SIZE];
 	struct fault_plan fault;
 	struct engine_capacity capacity; // totals only
-	bool ready;
+	bool stopping;                   // all tasks, for good
 
 	struct object *objects[MODEL_KIND_COUNT];
 	struct network_vpc *vpcs;

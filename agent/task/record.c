@@ -402,6 +402,7 @@ bool engine_stop_all(struct engine *engine, const char *reason)
 {
 	bool stopped = true;
 
+	engine->stopping = true;
 	for (struct task *task = engine->tasks; task; task = task->next) {
 		if (task->status.desired_status != TASK_STOPPED)
 			task_stop(task, STOP_CODE_TERMINATION_NOTICE, reason);

@@ -65,8 +65,8 @@ int engine_object_check(struct engine *engine, enum model_kind kind, const char 
 
 // --- Tasks ---
 
-// What a task would get, or gets: chosen, admitted, not stored. -ENOSPC: no capacity, with numbers.
-// The status lives in the arena.
+// What a task would get, or gets: chosen, admitted, not stored. -ENOSPC: no capacity, with numbers;
+// -EAGAIN: all are being stopped. The status lives in the arena.
 int engine_task_plan(struct engine *engine, const struct model_object *object, struct arena *arena,
 		     struct task_status *ret_status, struct error *err);
 // The same, and takes it on: puts spec (the canonical text), status and references into the store
@@ -80,9 +80,9 @@ int engine_task_stop(struct engine *engine, const char *id, const char *reason,
 // Forgets a stopped task with its logs (`dry_run`: only says whether it could). -EBUSY while it is
 // not STOPPED.
 int engine_task_delete(struct engine *engine, const char *id, bool dry_run, struct error *err);
-// Stops all of them, for the shutdown with --stop-tasks. True once they are STOPPED and all that
-// janitors had to remove is gone: then engine_leave() takes back what the install itself has on the
-// host. Call it every turn.
+// Stops all of them, for the shutdown with --stop-tasks, and takes no new ones. True once they are
+// STOPPED and all that janitors had to remove is gone: then engine_leave() takes back what the
+// install itself has on the host. Call it every turn.
 bool engine_stop_all(struct engine *engine, const char *reason);
 void engine_leave(struct engine *engine);
 
@@ -112,9 +112,10 @@ struct engine_capacity engine_capacity(struct engine *engine);
 struct engine_host {
 	const char *install, *driver, *accelerator, *cgroup_mode, *kernel_release, *guest_kernel;
 	const char *boot_id;
-	bool ready; // everything found at the start was taken up
 };
 struct engine_host engine_host(struct engine *engine);
+// False, and why, until everything found at the start was taken up, and once all is being stopped.
+bool engine_is_ready(const struct engine *engine, struct error *err);
 
 // Measures every task, ENI, subnet and target anew into the registry (about 50 µs a task).
 void engine_metrics_update(struct engine *engine);

@@ -115,8 +115,8 @@ class Host:
 
     # --- the agent ---
 
-    def start(self, **environment):
-        """Starts penstockd and waits until it is ready. nsenter and valgrind exec, so the
+    def start(self, until="/readyz", **environment):
+        """Starts penstockd and waits until it is ready (or alive: /healthz). nsenter and valgrind exec, so the
         process we hold is the agent itself."""
         with open(self.log, "ab") as log:
             self.agent = self.spawn(
@@ -128,13 +128,13 @@ class Host:
                 stderr=log,
                 env={**os.environ, **environment},
             )
-        eventually(self._is_ready)
+        eventually(lambda: self._says_yes(until))
         return self
 
-    def _is_ready(self):
+    def _says_yes(self, target):
         assert self.agent.poll() is None, f"penstockd ended:\n{self.log_tail()}"
         try:
-            return self.client.raw("GET", "/readyz", timeout=5).status == 200
+            return self.client.raw("GET", target, timeout=5).status == 200
         except OSError:
             return False
 
@@ -155,9 +155,9 @@ class Host:
         status = self.wait_agent()
         assert status == 0, f"penstockd ended with {status}:\n{self.log_tail()}"
 
-    def restart(self):
+    def restart(self, **options):
         self.kill()
-        return self.start()
+        return self.start(**options)
 
     def log_tail(self, lines=60):
         return "\n".join(self.log.read_text(errors="replace").split("\n")[-lines:]) if self.log.exists() else ""

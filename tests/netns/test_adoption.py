@@ -6,7 +6,7 @@ import os
 import signal
 import sqlite3
 
-from harness.client import container, is_stopped
+from harness.client import container, eventually, is_stopped
 from harness.documents import IDLE, shell, task
 
 
@@ -76,7 +76,7 @@ def test_stop_goes_on_after_a_restart(host, network):
 def test_a_stop_before_the_shim_has_spoken_undoes_everything(host, network):
     shim = network.run_task("t", task())["status"]["shim"]["pid"]
     os.kill(shim, signal.SIGSTOP)
-    host.restart()
+    host.restart(until="/healthz")
     network.request("POST", "/v1/tasks/t/stop").expect(200)
     assert network.task("t")["status"]["lastStatus"] != "STOPPED"
     os.kill(shim, signal.SIGCONT)
@@ -87,7 +87,9 @@ def test_a_stop_before_the_shim_has_spoken_undoes_everything(host, network):
 def test_a_shim_that_dies_while_it_is_adopted_leaves_nothing(host, network):
     shim = network.run_task("t", task())["status"]["shim"]["pid"]
     os.kill(shim, signal.SIGSTOP)
-    host.restart()
+    host.restart(until="/healthz")
+    waiting = network.raw("GET", "/readyz")
+    assert waiting.status == 503 and "not taken up yet: 1" in waiting.text
     os.kill(shim, signal.SIGKILL)
     stopped = network.wait_task("t", is_stopped)["status"]
     assert stopped["stopCode"] == "InfrastructureHealth", stopped["stoppedReason"]
@@ -132,6 +134,20 @@ def test_shutdown_stops_tasks_when_asked(host, network):
     assert host.task_pids("t") == []
     host.start()
     assert is_stopped(network.task("t")["status"])
+
+
+def test_no_new_task_while_all_are_stopped(host, network):
+    network.run_task("t", task(shell("main", "trap '' TERM; echo deaf; while :; do sleep 1; done", stopTimeout=5)))
+    network.wait_log("t", "deaf")
+    network.request("POST", "/v1/shutdown", stopTasks="true").expect(202)
+    eventually(lambda: network.task("t")["status"]["desiredStatus"] == "STOPPED")
+    refused = network.put("/v1/tasks/late", task())
+    assert (refused.status, refused.json["code"]) == (503, "Unavailable")
+    assert network.put("/v1/tasks/late", task(), dryRun="true").status == 503
+    assert network.raw("GET", "/readyz").status == 503
+    assert host.wait_agent() == 0
+    host.start()
+    assert [found["id"] for found in network.get("/v1/tasks")["items"]] == ["t"]
 
 
 def test_two_agents_of_one_install_refuse_each_other(host, network):
