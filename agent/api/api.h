@@ -44,7 +44,8 @@ struct api_request_sample {
 // What the rest of the agent does for the API. Every call returns at once; int results are 0 or a
 // negative errno, which becomes the reply:
 //     -EINVAL 400 (with `faults`)   -ENOENT 404   -EBUSY 409 InUse   -EEXIST 409 Conflict
-//     -ENOSPC 409 InsufficientCapacity   -EAGAIN 503 Unavailable   others 500
+//     -ENOSPC 409 InsufficientCapacity   -EAGAIN 503 Unavailable   -EIO (the store's)
+//     503 StoreUnavailable   others 500
 // err->message is what the client reads. Text ops append JSON to `out`.
 struct api_backend {
 	void *context;

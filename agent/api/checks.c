@@ -156,7 +156,7 @@ bool document_check(struct exchange *exchange, enum check check, struct model_ob
 		check_overlaps(&lookup, ret_object, faults);
 	}
 	if (lookup.err.code) {
-		reply_errno(exchange, -EIO, NULL, &lookup.err);
+		reply_errno(exchange, -lookup.err.code, NULL, &lookup.err);
 		return false;
 	}
 	if (result < 0 || faults->count > 0) {

@@ -293,7 +293,7 @@ static const struct task_spec *spec_load(struct exchange *exchange)
 	if (model_parse(MODEL_TASK, stored.id, stored.spec, strlen(stored.spec), &exchange->arena,
 			&task, faults) == 0)
 		return task.task;
-	reply_errno(exchange, -EIO, faults, &(struct error){0});
+	reply_errno(exchange, -EBADMSG, faults, &(struct error){0});
 	return NULL;
 }
 

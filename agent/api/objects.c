@@ -116,7 +116,7 @@ static bool put_compare(struct put *put)
 	if (document_differences(exchange, put->old.spec, put->spec, false, put->changes, &err) <
 		    0 ||
 	    document_differences(exchange, put->old.spec, put->spec, true, fixed, &err) < 0) {
-		reply_errno(exchange, -EIO, NULL, &err);
+		reply_errno(exchange, -EBADMSG, NULL, &err);
 		return false;
 	}
 	if (fixed->count == 0)

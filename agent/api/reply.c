@@ -39,6 +39,7 @@ static const struct {
 	{ENOENT, REPLY_NOT_FOUND},         {EBUSY, REPLY_IN_USE},
 	{EEXIST, REPLY_CONFLICT},          {ENOSPC, REPLY_INSUFFICIENT_CAPACITY},
 	{EAGAIN, REPLY_UNAVAILABLE},       {EACCES, REPLY_ACCESS_DENIED},
+	{EIO, REPLY_STORE_UNAVAILABLE},
 };
 
 struct buffer *reply_begin(struct exchange *exchange, unsigned status, const char *content_type)

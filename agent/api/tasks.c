@@ -23,7 +23,7 @@ static void reply_existing(struct exchange *exchange, const struct store_object 
 	struct error err = {0};
 
 	if (document_differences(exchange, stored->spec, spec, true, differences, &err) < 0) {
-		reply_errno(exchange, -EIO, NULL, &err);
+		reply_errno(exchange, -EBADMSG, NULL, &err);
 	} else if (differences->count > 0) {
 		reply_error(exchange, REPLY_CONFLICT, differences,
 			    "task/%s exists with another specification", exchange->id);

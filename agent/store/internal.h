@@ -39,6 +39,7 @@ struct store {
 	sqlite3_stmt *statements[STATEMENT_COUNT];
 	int lock_fd;
 	bool read_only;
+	bool is_open; // store_open() is done
 	bool turn_open;
 	bool turn_failed; // a write of this turn failed: only a rollback is left
 	bool host_rebooted;

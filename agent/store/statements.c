@@ -77,7 +77,9 @@ int store_fail(struct store *store, struct error *err, const char *what)
 {
 	int result = sqlite3_errcode(store->database);
 
-	return error_set(err, store_errno(result), "store: %s: %s", what,
+	// Once it is open, what SQLite may say must not be taken for an answer: "cannot open" is
+	// not "no such object".
+	return error_set(err, store->is_open ? EIO : store_errno(result), "store: %s: %s", what,
 			 sqlite3_errmsg(store->database));
 }
 

@@ -251,6 +251,7 @@ int store_open(const struct store_options *options, struct store **ret_store, st
 		store_close(store);
 		return result;
 	}
+	store->is_open = true;
 	*ret_store = store;
 	return 0;
 }

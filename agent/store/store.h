@@ -17,7 +17,8 @@
 // When a commit fails, nothing of the turn happened. Reads see the turn's own writes.
 //
 // Ownership: returned texts live in the arena given by the caller. Calls block on the
-// local disk only. Errors: -ENOENT (no such object), -EBUSY (another agent has the
+// local disk only. Errors: -ENOENT (no such object), -EIO (the database did not take or give
+// it); of store_open also -EBUSY (another agent has the
 // store), -EILSEQ (corrupt), -EPROTO (written by a newer penstock), -EROFS, -EIO.
 #pragma once
 

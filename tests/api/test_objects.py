@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Objects over the API: made, changed, listed, refused, deleted. No task runs here."""
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
 
@@ -232,3 +234,14 @@ def test_health_ready_metrics_and_description(client):
     assert client.raw("GET", "/openapi.yaml").status == 200
     host = client.get("/v1/host")
     assert host
+
+
+def test_a_database_that_somebody_holds_is_no_conflict(host, client):
+    client.apply(documents.network())
+    with contextlib.closing(sqlite3.connect(host.state / "penstock.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for target, document in (("/v1/vpcs/other", {"cidrBlock": "10.9.0.0/16"}), ("/v1/tasks/t", task())):
+            refused = client.put(target, document)
+            assert (refused.status, refused.json["code"]) == (503, "StoreUnavailable")
+        other.execute("ROLLBACK")
+    client.put("/v1/vpcs/other", {"cidrBlock": "10.9.0.0/16"}).expect(201)
