@@ -173,10 +173,13 @@ static bool exchange_route(struct exchange *exchange)
 
 bool exchange_may_hold(struct exchange *exchange)
 {
-	const struct api *api = exchange->api;
+	struct api *api = exchange->api;
 
-	if (api->held + API_STREAMS_RESERVE < api->options.connections_max)
+	if (api->held + API_STREAMS_RESERVE < api->options.connections_max) {
+		exchange->may_be_held = true;
+		api->held++;
 		return true;
+	}
 	reply_error(exchange, REPLY_TOO_MANY_STREAMS, NULL,
 		    "%u requests are followed or waited for already", api->held);
 	return false;
@@ -206,7 +209,6 @@ void exchange_hold(struct exchange *exchange, struct exchange_list *list)
 {
 	TAILQ_INSERT_TAIL(list, exchange, link);
 	exchange->held_in = list;
-	exchange->api->held++;
 	exchange->hangup = event_new(exchange->api->base, exchange->connection->fd, EV_CLOSED,
 				     on_hangup, exchange);
 	if (exchange->hangup)
@@ -217,7 +219,6 @@ void exchange_unhold(struct exchange *exchange)
 {
 	TAILQ_REMOVE(exchange->held_in, exchange, link);
 	exchange->held_in = NULL;
-	exchange->api->held--;
 	if (exchange->hangup)
 		event_free(exchange->hangup);
 	exchange->hangup = NULL;
@@ -373,6 +374,7 @@ void exchange_finish(struct exchange *exchange)
 
 void exchange_free(struct exchange *exchange)
 {
+	exchange->api->held -= exchange->may_be_held;
 	if (exchange->hangup)
 		event_free(exchange->hangup);
 	if (exchange->stream)

@@ -78,6 +78,7 @@ struct exchange {
 
 	bool ends_agent; // the backend is told to shut down once the reply is sent
 
+	bool may_be_held;              // counted in api->held
 	struct exchange_list *held_in; // waiting or streaming; NULL: in the turn
 	struct event *hangup;          // while held
 };
@@ -91,7 +92,7 @@ struct api {
 	struct evhttp *http;
 	struct connections *connections;
 	struct exchange_list turn, waiting, streaming;
-	unsigned held; // waiting and streaming exchanges
+	unsigned held; // exchanges that wait or stream, or will after the commit
 	uint64_t committed_revision;
 	bool shutdown_stops_tasks;
 };
@@ -102,7 +103,7 @@ void exchange_begin(struct api *api, struct evhttp_request *http);
 // Sends the reply and frees the exchange (which is in no list).
 void exchange_finish(struct exchange *exchange);
 void exchange_free(struct exchange *exchange);
-// False with 429 set when too many are held already.
+// Takes one of the places for those; false with 429 set when there is none.
 bool exchange_may_hold(struct exchange *exchange);
 // Keeps it in the list until exchange_unhold(), or until its peer goes away.
 void exchange_hold(struct exchange *exchange, struct exchange_list *list);
@@ -223,6 +224,7 @@ struct stream {
 	const struct stream_ops *ops;
 	struct exchange *exchange;
 	bool started;
+	bool behind; // its reader is: there is more than it has taken
 };
 
 // Makes the exchange's reply a stream; false with 429 set when too many are held already.

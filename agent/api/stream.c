@@ -56,19 +56,25 @@ static void on_drained(struct evhttp_connection *peer, void *context)
 	stream_pump(context);
 }
 
-static void send_part(struct exchange *exchange, struct evbuffer *part)
+static bool send_part(struct exchange *exchange, struct evbuffer *part)
 {
-	if (evbuffer_get_length(part) > 0)
-		evhttp_send_reply_chunk_with_cb(exchange->http, part, on_drained, exchange);
+	if (evbuffer_get_length(part) == 0)
+		return false;
+	evhttp_send_reply_chunk_with_cb(exchange->http, part, on_drained, exchange);
+	return true;
 }
 
-// A reader may be silent for as long as it likes, but not leave what it was sent unread.
-static void set_deadline(struct exchange *exchange, enum stream_state state)
+// A reader may be silent for as long as it likes, but not leave what it was sent unread: only what
+// it takes puts its deadline off.
+static void set_deadline(struct exchange *exchange, enum stream_state state, bool sent)
 {
-	if (state == STREAM_MORE)
-		connection_replied(exchange->api->connections, exchange->connection);
-	else
+	struct stream *stream = exchange->stream;
+
+	if (state != STREAM_MORE)
 		connection_busy(exchange->connection);
+	else if (sent || !stream->behind)
+		connection_replied(exchange->api->connections, exchange->connection);
+	stream->behind = state == STREAM_MORE;
 }
 
 void stream_pump(struct exchange *exchange)
@@ -76,10 +82,11 @@ void stream_pump(struct exchange *exchange)
 	struct stream *stream = exchange->stream;
 	struct evbuffer *part = evbuffer_new();
 	enum stream_state state = STREAM_MORE;
+	bool sent = false;
 
 	while (state == STREAM_MORE && has_room(exchange)) {
 		state = stream->ops->pull(stream, part);
-		send_part(exchange, part);
+		sent = send_part(exchange, part) || sent;
 	}
 	if (state == STREAM_MORE && stream->ops->overflows(stream, part)) {
 		send_part(exchange, part);
@@ -89,7 +96,7 @@ void stream_pump(struct exchange *exchange)
 	if (state == STREAM_DONE)
 		stream_end(exchange);
 	else
-		set_deadline(exchange, state);
+		set_deadline(exchange, state, sent);
 }
 
 void stream_start(struct exchange *exchange)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -198,11 +199,13 @@ static void test_streams_leave_room_for_requests(void **state)
 	int fds[CONNECTIONS_MAX];
 	int taken = 0, refused = 0;
 
-	for (int i = 0; i < CONNECTIONS_MAX - 2; i++) {
-		scoped_free char *head = NULL;
-
+	// All in one turn of the agent's loop.
+	kill(test->server, SIGSTOP);
+	for (int i = 0; i < CONNECTIONS_MAX - 2; i++)
 		fds[i] = api_test_begin_get(test, "/v1/events?follow=true");
-		head = api_test_read(fds[i], "\r\n\r\n");
+	kill(test->server, SIGCONT);
+	for (int i = 0; i < CONNECTIONS_MAX - 2; i++) {
+		scoped_free char *head = api_test_read(fds[i], "\r\n\r\n");
 		taken += strstr(head, "HTTP/1.1 200") != NULL;
 		refused += strstr(head, "HTTP/1.1 429") != NULL;
 	}
@@ -262,6 +265,27 @@ static void test_logs_are_read(void **state)
 	assert_int_equal(api_test_get(test, "/v1/tasks/none/logs?container=web", NULL), 404);
 }
 
+// Each change of an object is a chance to send more, none to wait longer.
+static void test_log_follower_that_never_reads_is_dropped(void **state)
+{
+	const struct api_test *test = *state;
+	scoped(buffer_release) struct buffer line = {0};
+	struct pollfd gone = {.events = POLLRDHUP};
+	scoped_fd int fd = -1;
+
+	api_test_make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/t?wait=RUNNING", TASK, NULL), 201);
+	buffer_addf(&line, LOG_LINE("F", "%0100000d"), 0);
+	for (int i = 0; i < 40; i++)
+		log_write(test, "t.web.log", buffer_text(&line));
+	fd = gone.fd = api_test_begin_get(test, "/v1/tasks/t/logs?container=web&follow=true");
+	for (int waited_ms = 0; poll(&gone, 1, 200) == 0; waited_ms += 200) {
+		assert_true(waited_ms < PATIENCE_MS);
+		assert_int_equal(api_test_put(test, "/v1/vpcs/other", VPC, NULL), 201);
+		assert_int_equal(api_test_status(test, "DELETE", "/v1/vpcs/other"), 204);
+	}
+}
+
 static void test_log_follower_sees_growth_rotation_and_the_end(void **state)
 {
 	const struct api_test *test = *state;
@@ -316,6 +340,7 @@ int main(void)
 		CASE(test_compacted_revisions_are_gone),
 		CASE(test_streams_leave_room_for_requests),
 		CASE(test_logs_are_read),
+		IMPATIENT_CASE(test_log_follower_that_never_reads_is_dropped),
 		CASE(test_log_follower_sees_growth_rotation_and_the_end),
 		CASE(test_end_with_streams_and_waiters),
 	};
