@@ -358,6 +358,9 @@ void exchange_finish(struct exchange *exchange)
 	exchange->reply.length = 0;
 	if (!body || evbuffer_add_reference(body, text, length, free_body, text) < 0)
 		unused = text;
+	// evhttp would send it, without its length: the next reply's first line to a client.
+	if (body && strcmp(exchange->method, "HEAD") == 0)
+		evbuffer_drain(body, length);
 	headers_set(exchange);
 	if (peer)
 		evhttp_connection_set_closecb(peer, NULL, NULL);

@@ -168,6 +168,19 @@ static void test_pipelined_requests_are_answered_in_order(void **state)
 	assert_non_null(strstr(strstr(text, "HTTP/1.1 201"), "HTTP/1.1 200"));
 }
 
+static void test_head_leaves_nothing_before_the_next_reply(void **state)
+{
+	const struct api_test *test = *state;
+	scoped_fd int fd = api_test_connect(test);
+	scoped_free char *text = NULL;
+
+	api_test_send(fd, "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+			  "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+	text = api_test_read(fd, NULL);
+	assert_non_null(strstr(text, "HTTP/1.1 405"));
+	assert_non_null(strstr(text, "\r\n\r\nHTTP/1.1 200"));
+}
+
 // Sends until the socket is full; how much that was.
 static size_t flood(int fd)
 {
@@ -296,6 +309,7 @@ int main(void)
 		CASE(test_strangers_take_nobody_s_place),
 		CASE(test_readers_leave_room_for_writers),
 		CASE(test_pipelined_requests_are_answered_in_order),
+		CASE(test_head_leaves_nothing_before_the_next_reply),
 		CASE(test_pipelined_flood_is_not_buffered),
 		IMPATIENT_CASE(test_slow_request_is_cut_by_an_absolute_deadline),
 		CASE(test_connections_are_limited),
