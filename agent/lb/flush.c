@@ -129,6 +129,17 @@ static void mark_applied(struct lb_vpc *vpc)
 	vpc->removed_count = 0;
 	vpc->synced = true;
 	vpc->retry_us = 0;
+	error_clear(&vpc->failure);
+}
+
+static void mark_failed(struct lb_vpc *vpc, struct error *err, int64_t now_us)
+{
+	error_wrap(err, "vpc %s: %s load balancer", vpc->id, vpc->lb->provider->name);
+	lb_event_error(vpc, err);
+	vpc->failure = *err;
+	vpc->synced = false;
+	vpc->services_changed = true; // changed until it succeeds
+	vpc->retry_us = now_us + RETRY_AFTER_US;
 }
 
 void lb_vpc_flush(struct lb_vpc *vpc, int64_t now_us)
@@ -148,13 +159,16 @@ void lb_vpc_flush(struct lb_vpc *vpc, int64_t now_us)
 	plan.services = parts.services;
 	plan.service_count = parts.service_count;
 	if (vpc->lb->provider->apply(vpc->provider, &plan, &err) < 0) {
-		error_wrap(&err, "vpc %s: %s load balancer", vpc->id, vpc->lb->provider->name);
-		lb_event_error(vpc, &err);
-		vpc->synced = false;
-		vpc->services_changed = true; // changed until it succeeds
-		vpc->retry_us = now_us + RETRY_AFTER_US;
+		mark_failed(vpc, &err, now_us);
 		return;
 	}
 	mark_applied(vpc);
 	lb_drain_withdrawn(vpc);
+}
+
+const struct error *lb_vpc_failure(const struct lb *lb, const char *vpc_id)
+{
+	const struct lb_vpc *vpc = lb_vpc_find(lb, vpc_id);
+
+	return vpc && vpc->failure.code ? &vpc->failure : NULL;
 }

@@ -82,7 +82,8 @@ struct lb_vpc {
 	bool services_changed; // listeners
 	struct lb_id *removed; // groups that are to go
 	size_t removed_count;
-	int64_t retry_us; // 0, or no flush before
+	int64_t retry_us;     // 0, or no flush before
+	struct error failure; // of the last flush
 
 	struct process probe; // pid -1: not running
 	int probe_fd;

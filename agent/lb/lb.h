@@ -135,6 +135,8 @@ int lb_target_deregister(struct lb *lb, const char *group_id, const struct lb_ta
 // Makes all of it effective. What fails is reported as LB_EVENT_ERROR and tried again by
 // lb_dispatch() a second later.
 void lb_flush(struct lb *lb);
+// Why the balancers and groups of this VPC are not effective as they are to be; NULL: they are.
+const struct error *lb_vpc_failure(const struct lb *lb, const char *vpc_id);
 
 // ---- The loop
 

@@ -169,17 +169,30 @@ static void settle_tasks(struct network_vpc *vpc)
 	}
 }
 
-static bool is_of_vpc(struct engine *engine, const struct model_object *object,
-		      const struct network_vpc *vpc)
+// Of a group or a balancer; NULL: of none.
+static const char *vpc_of(struct engine *engine, const struct model_object *object)
 {
 	const struct network_subnet *subnet;
 
-	if (object->kind == MODEL_SECURITY_GROUP)
-		return strcmp(object->security_group->vpc_id, vpc->id) == 0;
-	if (object->kind != MODEL_LOAD_BALANCER)
-		return false;
-	subnet = network_subnet_find(engine, object->load_balancer->subnet_id);
-	return subnet && strcmp(subnet->vpc_id, vpc->id) == 0;
+	switch (object->kind) {
+	case MODEL_SECURITY_GROUP:
+		return object->security_group->vpc_id;
+	case MODEL_TARGET_GROUP:
+		return object->target_group->vpc_id;
+	case MODEL_LOAD_BALANCER:
+		subnet = network_subnet_find(engine, object->load_balancer->subnet_id);
+		return subnet ? subnet->vpc_id : NULL;
+	default:
+		return NULL;
+	}
+}
+
+static bool is_of_vpc(struct engine *engine, const struct model_object *object,
+		      const struct network_vpc *vpc)
+{
+	const char *id = vpc_of(engine, object);
+
+	return id && strcmp(id, vpc->id) == 0;
 }
 
 // Or may have been, when it is deleted.
@@ -189,6 +202,17 @@ static bool was_of_vpc(struct engine *engine, const struct changed_object *chang
 	const struct model_object *object = engine_object(engine, changed->kind, changed->id);
 
 	return !object || is_of_vpc(engine, object, vpc);
+}
+
+static const struct error *balancing_failure(struct engine *engine,
+					     const struct changed_object *changed)
+{
+	const struct model_object *object = engine_object(engine, changed->kind, changed->id);
+	const char *vpc_id = NULL;
+
+	if (object && (changed->kind == MODEL_TARGET_GROUP || changed->kind == MODEL_LOAD_BALANCER))
+		vpc_id = vpc_of(engine, object);
+	return vpc_id ? lb_vpc_failure(engine->lb, vpc_id) : NULL;
 }
 
 static const struct error *refusal_of(struct engine *engine, const struct changed_object *changed)
@@ -202,7 +226,7 @@ static const struct error *refusal_of(struct engine *engine, const struct change
 	     vpc = vpc->next)
 		if (vpc->batch && was_of_vpc(engine, changed, vpc))
 			refused = refusal(vpc, effect->owner, changed->id);
-	return refused;
+	return refused ? refused : balancing_failure(engine, changed);
 }
 
 static void send_batch(struct network_vpc *vpc)
@@ -227,6 +251,7 @@ void effects_commit(struct engine *engine)
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
 		if (vpc->batch)
 			send_batch(vpc);
+	lb_flush(engine->lb); // tries again by itself what fails, and tells of it
 	while ((applied = changed_take(&engine->applied)))
 		settle(engine, applied, refusal_of(engine, applied));
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {

@@ -54,6 +54,7 @@ static void engine_arm_lb(struct engine *engine)
 
 static void take_lb_event(struct engine *engine, const struct lb_event *event)
 {
+	struct network_vpc *vpc;
 	struct task *task;
 
 	switch (event->kind) {
@@ -71,6 +72,9 @@ static void take_lb_event(struct engine *engine, const struct lb_event *event)
 		log_error(NULL, "vpc %s: load balancing: %s", event->vpc_id, event->message);
 		metrics_add(engine->metrics, METRIC_RECONCILE_ERRORS, 1,
 			    (const char *[]){"load-balancer"});
+		vpc = network_vpc_find(engine, event->vpc_id);
+		if (vpc && lb_vpc_failure(engine->lb, vpc->id))
+			effects_of_vpc_again(vpc); // they are settled anew
 		break;
 	}
 }
@@ -199,12 +203,6 @@ static bool commit(struct engine *engine)
 	return true;
 }
 
-static void flush_lb(struct engine *engine)
-{
-	lb_flush(engine->lb); // what fails is tried again and reported by lb_dispatch()
-	on_lb(-1, 0, engine);
-}
-
 bool engine_turn(struct engine *engine)
 {
 	bool recorded = false;
@@ -214,7 +212,7 @@ bool engine_turn(struct engine *engine)
 		effects_apply(engine);
 		advance_ready(engine);
 		effects_commit(engine);
-		flush_lb(engine);
+		on_lb(-1, 0, engine);
 		if (!TAILQ_EMPTY(&engine->ready_tasks))
 			continue;
 		recorded = commit(engine) || recorded;

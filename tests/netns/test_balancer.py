@@ -146,7 +146,7 @@ def test_the_command_line_shows_targets_and_interfaces(outside, vip):
     assert listener.split() == ["TCP", "80", "->", "web"]
     (target,) = rows(table.replace("TARGET GROUP", "GROUP"))
     assert target == {"GROUP": "web", "TARGET": network["privateIpv4Address"], "PORT": "80", "TASK": "a",
-                      "STATE": "healthy"}
+                      "STATE": "healthy", "REASON": "-"}
     (eni,) = rows(outside.ctl("eni").stdout)
     assert eni == rows(outside.ctl("eni", network["eniId"]).stdout)[0]
     assert eni == {"ENI": network["eniId"], "TASK": "a", "VPC": "net", "SUBNET": "web",

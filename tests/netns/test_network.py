@@ -257,7 +257,7 @@ def is_on_host(host, interface):
 
 
 def is_effective(client, target):
-    return "status" not in client.get(target)
+    return "error" not in client.get(target).get("status", {})
 
 
 def test_an_attachment_may_come_later(host, network):
@@ -315,6 +315,25 @@ def test_a_rule_stays_the_same_when_others_come_before_it(host, network):
     network.put("/v1/security-groups/rules", more).expect(200)
     eventually(lambda: len(elements()) == 2)
     assert elements()["10.9.0.0/16"] == before["10.9.0.0/16"]
+
+
+def test_balancing_the_kernel_refuses_says_so(host, network):
+    network.apply({"/v1/target-groups/web": target_group(), "/v1/load-balancers/front": front("web", "web")})
+    inside = f"penstock-{host.install}-net"
+    # A table with an owner takes changes from that process only, and goes with it.
+    owner = host.spawn("nft", "-i", namespace=inside, stdin=subprocess.PIPE, text=True)
+    owner.stdin.write("delete table inet penstock_lb; add table inet penstock_lb { flags owner; }\n")
+    owner.stdin.flush()
+    eventually(lambda: "owner" in host.run("nft", "list", "table", "inet", "penstock_lb", namespace=inside).stdout)
+    network.put("/v1/target-groups/more", target_group()).expect(201)
+    names = ("/v1/target-groups/web", "/v1/target-groups/more", "/v1/load-balancers/front")
+    for name in names:
+        eventually(lambda: not is_effective(network, name))
+        assert "load balancer" in network.get(name)["status"]["error"]
+    owner.communicate(timeout=PATIENCE)
+    for name in names:
+        eventually(lambda: is_effective(network, name))
+    host.run("nft", "list", "map", "inet", "penstock_lb", "group-more", namespace=inside)
 
 
 def test_a_deleted_network_is_measured_no_more(network):
