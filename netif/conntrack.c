@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Connections of addresses that nobody has any more. The kernel remembers an established one for
+// What the kernel's conntrack tables hold: ctnetlink.
+//
+// Connections of addresses that nobody has any more: the kernel remembers an established one for
 // days, and its peer keeps it alive by sending: who leased the address next would be sent those
 // packets past its security groups, as of a connection already allowed.
 //
 // An address is given up when it is in a subnet (a blackhole route) and no route leads to it.
 // Connections are deleted by number, so that one made meanwhile is not meant.
+//
+// Connections through a balancer: those whose original destination is not where their replies come
+// from. Health checks and direct connections are none.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <libmnl/libmnl.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/rtnetlink.h>
@@ -22,6 +29,7 @@
 #include "netif/rtnl.h"
 
 enum { ENDS = 4, TUPLE_SIZE = 128, REQUEST_SIZE = 512, REPLY_SIZE = 32 * 1024 };
+enum { REPLIES_PER_STEP = 8 };
 
 struct connection {
 	uint32_t ends[ENDS]; // source and destination, of both directions
@@ -67,6 +75,15 @@ static uint32_t address_of(const struct nlattr *tuple, uint16_t type)
 	if (!address || mnl_attr_get_payload_len(address) != sizeof(uint32_t))
 		return 0;
 	return ntohl(mnl_attr_get_u32(address));
+}
+
+static uint16_t port_of(const struct nlattr *tuple, uint16_t type)
+{
+	const struct nlattr *port = child(child(tuple, CTA_TUPLE_PROTO), type);
+
+	if (!port || mnl_attr_get_payload_len(port) != sizeof(uint16_t))
+		return 0;
+	return ntohs(mnl_attr_get_u16(port));
 }
 
 static bool is_in_subnet(const struct search *search, uint32_t address)
@@ -271,4 +288,125 @@ int conntrack_forget_given_up(struct netif_namespace *space, struct error *err)
 	result = forget(space, &search, fd, err);
 	array_release(&search.connections);
 	return result;
+}
+
+// --- Counting ---
+
+int netif_connections_compare(const void *left, const void *right)
+{
+	const struct netif_connections *one = left, *other = right;
+
+	if (one->address != other->address)
+		return one->address < other->address ? -1 : 1;
+	return (int)one->port - (int)other->port;
+}
+
+int netif_connections_start(struct netif *netif, const char *vpc, int *ret_fd, struct error *err)
+{
+	struct sockaddr_nl address = {.nl_family = AF_NETLINK};
+	char bytes[REQUEST_SIZE] = {0};
+	struct nlmsghdr *request = request_start(bytes, IPCTNL_MSG_CT_GET, NLM_F_DUMP);
+	scoped_fd int fd = -1;
+
+	// Kernels that do not know the filter send everything: count_connection() looks again.
+	mnl_attr_put_u32(request, CTA_STATUS, htonl(IPS_DST_NAT));
+	mnl_attr_put_u32(request, CTA_STATUS_MASK, htonl(IPS_DST_NAT));
+	if (netif_vpc_socket(netif, vpc, AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_NETFILTER,
+			     &fd, err) < 0)
+		return -err->code;
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    send(fd, request, request->nlmsg_len, 0) < 0)
+		return error_errno(err, "ask for connections");
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static bool is_open(const struct nlattr *protocol_info)
+{
+	const struct nlattr *state =
+		child(child(protocol_info, CTA_PROTOINFO_TCP), CTA_PROTOINFO_TCP_STATE);
+
+	if (!state)
+		return false;
+	switch (mnl_attr_get_u8(state)) {
+	case TCP_CONNTRACK_SYN_SENT:
+	case TCP_CONNTRACK_SYN_RECV:
+	case TCP_CONNTRACK_ESTABLISHED:
+	case TCP_CONNTRACK_FIN_WAIT: // the other side may still send
+	case TCP_CONNTRACK_CLOSE_WAIT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+struct counting {
+	struct netif_connections *connections;
+	size_t count;
+};
+
+struct seen {
+	struct netif_connections target; // where the replies come from
+	uint32_t called;                 // the original destination
+	bool open;
+};
+
+static int see_target(const struct nlattr *attribute, void *context)
+{
+	struct seen *seen = context;
+
+	switch (mnl_attr_get_type(attribute)) {
+	case CTA_TUPLE_ORIG:
+		seen->called = address_of(attribute, CTA_IP_V4_DST);
+		break;
+	case CTA_TUPLE_REPLY:
+		seen->target.address = address_of(attribute, CTA_IP_V4_SRC);
+		seen->target.port = port_of(attribute, CTA_PROTO_SRC_PORT);
+		break;
+	case CTA_PROTOINFO:
+		seen->open = is_open(attribute);
+		break;
+	default:
+		break;
+	}
+	return MNL_CB_OK;
+}
+
+static int count_connection(const struct nlmsghdr *reply, void *context)
+{
+	struct counting *counting = context;
+	struct netif_connections *found;
+	struct seen seen = {0};
+
+	mnl_attr_parse(reply, sizeof(struct nfgenmsg), see_target, &seen);
+	if (!seen.open || seen.target.address == seen.called)
+		return MNL_CB_OK;
+	found = bsearch(&seen.target, counting->connections, counting->count,
+			sizeof(*counting->connections), netif_connections_compare);
+	if (found)
+		found->count++;
+	return MNL_CB_OK;
+}
+
+int netif_connections_step(int fd, struct netif_connections *connections, size_t count,
+			   bool *ret_done, struct error *err)
+{
+	char bytes[REPLY_SIZE] __attribute__((aligned(NLMSG_ALIGNTO)));
+	struct counting counting = {connections, count};
+
+	*ret_done = false;
+	for (int i = 0; i < REPLIES_PER_STEP && !*ret_done; i++) {
+		ssize_t received = recv(fd, bytes, sizeof(bytes), 0);
+		int status;
+
+		if (received < 0 && (errno == EAGAIN || errno == EINTR))
+			return 0;
+		if (received < 0)
+			return error_errno(err, "count connections");
+		status = mnl_cb_run(bytes, (size_t)received, 0, 0, count_connection, &counting);
+		if (status < 0)
+			return error_errno(err, "count connections");
+		*ret_done = status == MNL_CB_STOP;
+	}
+	return 0;
 }

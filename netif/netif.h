@@ -74,7 +74,7 @@ struct netif;
 
 // Remembers the calling thread's network namespace as the host's. `install` is copied.
 int netif_open(const char *install, struct netif **ret_netif, struct error *err);
-void netif_close(struct netif *netif); // NULL is fine
+void netif_close(struct netif *netif);                // NULL is fine
 
 // --- VPCs ---
 
@@ -241,6 +241,25 @@ int netif_attachment_ensure(struct netif *netif, const struct netif_attachment *
 // likewise. An interface that is gone is success.
 int netif_attachment_remove(struct netif *netif, const char *vpc, const char *interface,
 			    struct error *err);
+
+// --- Counting connections ---
+
+// Connections through a balancer to one endpoint that carry data in either direction: of TCP from
+// SYN_SENT up to the acknowledgement of the first FIN.
+struct netif_connections {
+	uint32_t address;
+	uint16_t port;
+	unsigned count;
+};
+
+// Of qsort() and bsearch(): by address, then port.
+int netif_connections_compare(const void *left, const void *right);
+
+// Asks for the VPC's conntrack table. When *ret_fd (the caller's) is readable, step reads a bounded
+// part of it, until *ret_done; the counts, sorted, start at 0 and stand then. Neither blocks.
+int netif_connections_start(struct netif *netif, const char *vpc, int *ret_fd, struct error *err);
+int netif_connections_step(int fd, struct netif_connections *connections, size_t count,
+			   bool *ret_done, struct error *err);
 
 // --- Inventory, for fsck ---
 

@@ -71,27 +71,17 @@ static void count_add(struct lb_member *member, void *context)
 
 	member->counting = member->withdrawn;
 	if (member->counting)
-		vpc->counts[vpc->count_count++].endpoint =
-			(struct lb_endpoint){member->target.address, member->target.port};
-}
-
-static int compare_counts(const void *left, const void *right)
-{
-	const struct lb_endpoint *a = &((const struct lb_connection_count *)left)->endpoint;
-	const struct lb_endpoint *b = &((const struct lb_connection_count *)right)->endpoint;
-
-	if (a->address != b->address)
-		return a->address < b->address ? -1 : 1;
-	return (int)a->port - (int)b->port;
+		vpc->counts[vpc->count_count++] = (struct netif_connections){
+			.address = member->target.address, .port = member->target.port};
 }
 
 // A target may drain from two groups: its connections are counted once, for both.
-static size_t unique_counts(struct lb_connection_count *counts, size_t count)
+static size_t unique_counts(struct netif_connections *counts, size_t count)
 {
 	size_t kept = 0;
 
 	for (size_t i = 0; i < count; i++)
-		if (kept == 0 || compare_counts(&counts[kept - 1], &counts[i]) != 0)
+		if (kept == 0 || netif_connections_compare(&counts[kept - 1], &counts[i]) != 0)
 			counts[kept++] = counts[i];
 	return kept;
 }
@@ -120,7 +110,7 @@ static void count_start(struct lb_vpc *vpc)
 
 	vpc->counts = lb_allocate(vpc->draining_count, sizeof(*vpc->counts));
 	each_draining(vpc, count_add, vpc);
-	qsort(vpc->counts, vpc->count_count, sizeof(*vpc->counts), compare_counts);
+	qsort(vpc->counts, vpc->count_count, sizeof(*vpc->counts), netif_connections_compare);
 	vpc->count_count = unique_counts(vpc->counts, vpc->count_count);
 	vpc->count_us = INT64_MAX;
 	if (vpc->lb->provider->count_start(vpc->provider, &vpc->count_fd, &err) < 0 ||
@@ -139,18 +129,18 @@ static void member_gone(struct lb_member *member)
 static void count_take(struct lb_member *member, void *context)
 {
 	struct lb_vpc *vpc = context;
-	const struct lb_connection_count wanted = {
-		.endpoint = {member->target.address, member->target.port}};
-	const struct lb_connection_count *found;
+	const struct netif_connections wanted = {.address = member->target.address,
+						 .port = member->target.port};
+	const struct netif_connections *found;
 
 	if (!member->counting)
 		return;
 	found = bsearch(&wanted, vpc->counts, vpc->count_count, sizeof(*vpc->counts),
-			compare_counts);
+			netif_connections_compare);
 	if (!found)
 		return;
-	member->open_connections = found->connections;
-	if (found->connections == 0)
+	member->open_connections = found->count;
+	if (found->count == 0)
 		member_gone(member);
 }
 

@@ -97,7 +97,7 @@ struct lb_vpc {
 	int count_fd;     // a running count, -1: none
 	int64_t count_us; // the next one; INT64_MAX: none is needed
 	int64_t count_wait_us;
-	struct lb_connection_count *counts;
+	struct netif_connections *counts;
 	size_t count_count;
 
 	struct lb_watch probe_socket_watch, probe_process_watch, count_watch;

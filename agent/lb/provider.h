@@ -42,12 +42,6 @@ struct lb_plan {
 	size_t service_count;
 };
 
-// Connections of one endpoint that is being drained.
-struct lb_connection_count {
-	struct lb_endpoint endpoint;
-	unsigned connections;
-};
-
 struct lb_provider; // one per VPC
 
 struct lb_provider_ops {
@@ -61,12 +55,10 @@ struct lb_provider_ops {
 		       const struct lb_endpoint *endpoint);
 	int (*apply)(struct lb_provider *provider, const struct lb_plan *plan, struct error *err);
 
-	// Counting connections, in slices: start, then step whenever *ret_fd (the caller's, who
-	// closes it after the end) is readable, until *ret_done. `counts` is sorted by address and
-	// port, its numbers start at 0.
+	// Counting the connections of endpoints, in slices: as netif_connections_start() and step.
 	int (*count_start)(struct lb_provider *provider, int *ret_fd, struct error *err);
-	int (*count_step)(int fd, struct lb_connection_count *counts, size_t count, bool *ret_done,
-			  struct error *err);
+	int (*count_step)(int fd, struct netif_connections *connections, size_t count,
+			  bool *ret_done, struct error *err);
 };
 
 // nftables in the VPC's namespace (provider_nft.c).

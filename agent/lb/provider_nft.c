@@ -29,7 +29,6 @@
 #include <string.h>
 
 #include "agent/base/scope.h"
-#include "agent/lb/connections.h"
 
 struct lb_provider {
 	struct netif *netif;
@@ -106,7 +105,7 @@ static int provider_apply(struct lb_provider *provider, const struct lb_plan *pl
 
 static int provider_count_start(struct lb_provider *provider, int *ret_fd, struct error *err)
 {
-	return connections_start(provider->netif, provider->vpc_id, ret_fd, err);
+	return netif_connections_start(provider->netif, provider->vpc_id, ret_fd, err);
 }
 
 const struct lb_provider_ops lb_provider_nft = {
@@ -116,5 +115,5 @@ const struct lb_provider_ops lb_provider_nft = {
 	.serves = provider_serves,
 	.apply = provider_apply,
 	.count_start = provider_count_start,
-	.count_step = connections_step,
+	.count_step = netif_connections_step,
 };
