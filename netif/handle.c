@@ -59,6 +59,11 @@ int netif_open(const char *install, struct netif **ret_netif, struct error *err)
 	return 0;
 }
 
+const char *netif_install(const struct netif *netif)
+{
+	return netif->install;
+}
+
 void netif_close(struct netif *netif)
 {
 	if (!netif)

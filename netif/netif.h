@@ -74,6 +74,7 @@ struct netif;
 
 // Remembers the calling thread's network namespace as the host's. `install` is copied.
 int netif_open(const char *install, struct netif **ret_netif, struct error *err);
+const char *netif_install(const struct netif *netif); // as it was opened
 void netif_close(struct netif *netif);                // NULL is fine
 
 // --- VPCs ---

@@ -97,7 +97,7 @@ static void plan_balancer(const struct lb_vpc *vpc, const struct lb_balancer *ba
 		if (!group)
 			continue; // listens once the group is there
 		parts->services[parts->service_count++] = (struct lb_plan_service){
-			balancer->address, listener->port, group->group.id};
+			balancer->address, listener->port, group->group.id, balancer->id};
 	}
 }
 

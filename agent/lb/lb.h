@@ -182,3 +182,29 @@ int lb_group_status(const struct lb *lb, const char *group_id,
 // One of them; -ENOENT.
 int lb_target_status(const struct lb *lb, const char *group_id, const struct lb_target *target,
 		     struct lb_target_status *ret_status, struct error *err);
+
+// ---- What is there, for fsck: needs no struct lb
+
+enum { LB_OBJECT_NAME_SIZE = 192 };
+
+enum lb_object_kind {      // in this order they can be deleted
+	LB_OBJECT_SERVICE, // a listener; owner: the load balancer
+	LB_OBJECT_CHAIN,   // owner: the target group
+	LB_OBJECT_MAP,     // likewise
+};
+
+struct lb_object {
+	enum lb_object_kind kind;
+	char name[LB_OBJECT_NAME_SIZE]; // "10.0.1.9:80", "group-web"
+	char owner[LB_ID_SIZE];         // "": it names nobody
+	uint32_t address;               // of a service
+	uint16_t port;
+};
+
+// Of one VPC, in the order of the kinds. The caller frees the array.
+int lb_inventory(struct netif *netif, const char *vpc_id, struct lb_object **ret_objects,
+		 size_t *ret_count, struct error *err);
+const char *lb_object_kind_name(enum lb_object_kind kind);
+// Gone is fine. An agent that runs makes its table anew if it misses what is deleted.
+int lb_object_delete(struct netif *netif, const char *vpc_id, const struct lb_object *object,
+		     struct error *err);

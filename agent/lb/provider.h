@@ -29,6 +29,7 @@ struct lb_plan_service {
 	uint32_t address; // VIP
 	uint16_t port;
 	const char *group_id;
+	const char *balancer_id; // whose listener it is
 };
 
 struct lb_plan {

@@ -25,6 +25,7 @@
 #include "agent/lb/provider_nft.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@
 struct lb_provider {
 	struct netif *netif;
 	char *vpc_id;
+	char comment[NFT_COMMENT_SIZE]; // of the table
 	struct nft_served served;
 };
 
@@ -62,6 +64,8 @@ static int provider_open(struct netif *netif, const char *vpc_id, struct lb_prov
 	provider->vpc_id = strdup(vpc_id);
 	if (!provider->vpc_id)
 		abort();
+	snprintf(provider->comment, sizeof(provider->comment), "penstock %s vpc %s balancing",
+		 netif_install(netif), vpc_id);
 	if (netif_netfilter_socket(netif, vpc_id, &socket_fd, err) < 0 ||
 	    nft_served_read(socket_fd, &provider->served, err) < 0)
 		return -err->code;
@@ -90,7 +94,7 @@ static int provider_apply(struct lb_provider *provider, const struct lb_plan *pl
 	int socket_fd;
 
 	nft_served_after(&provider->served, plan, &after);
-	nft_plan_batch(&provider->served, &after, plan->resync, batch);
+	nft_plan_batch(&provider->served, &after, plan->resync ? provider->comment : NULL, batch);
 	if (netif_netfilter_socket(provider->netif, provider->vpc_id, &socket_fd, err) < 0 ||
 	    nft_batch_send(batch, socket_fd, err) < 0)
 		return -err->code;

@@ -5,7 +5,10 @@
 #include "agent/lb/provider.h"
 #include "netif/nft.h"
 
-#define LB_NFT_TABLE "penstock_lb"
+#define LB_NFT_TABLE        "penstock_lb"
+#define LB_NFT_GROUP_PREFIX "group-" // of a group's chain and map
+
+extern const struct nft_set nft_services_map;
 
 struct nft_served_group {
 	struct nft_served_group *next;
@@ -18,6 +21,7 @@ struct nft_service {
 	uint32_t address;
 	uint16_t port;
 	char group_id[64];
+	char balancer_id[64]; // whose it is
 };
 
 // What stands in the kernel, as far as we know.
@@ -36,7 +40,12 @@ void nft_served_after(const struct nft_served *before, const struct lb_plan *pla
 // Reads the groups back from the kernel; without the table there are none.
 int nft_served_read(int netfilter_socket, struct nft_served *ret_served, struct error *err);
 
-// Pure: the operations that lead from one to the other (from nothing: the table is made
-// anew, atomically).
-void nft_plan_batch(const struct nft_served *before, const struct nft_served *after, bool resync,
-		    struct nft_batch *batch);
+// Host order, of the field that begins at `offset`.
+uint32_t nft_ipv4_at(const struct nft_value *value, size_t offset);
+uint16_t nft_port_at(const struct nft_value *value, size_t offset);
+
+struct nft_value nft_service_key(uint32_t address, uint16_t port);
+// Pure: the operations that lead from one to the other. `new_table`: from nothing, the table is
+// made anew, atomically, with this comment; NULL: it stands.
+void nft_plan_batch(const struct nft_served *before, const struct nft_served *after,
+		    const char *new_table, struct nft_batch *batch);

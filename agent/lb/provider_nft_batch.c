@@ -12,7 +12,7 @@
 
 enum { PRIORITY_DESTINATION_NAT = -100, PRIORITY_SOURCE_NAT = 100 };
 
-static const struct nft_set services_map = {
+const struct nft_set nft_services_map = {
 	.table = LB_NFT_TABLE,
 	.name = "services",
 	.key = NFT_TYPES(NFT_TYPE_PROTOCOL, NFT_TYPE_IPV4, NFT_TYPE_PORT),
@@ -27,7 +27,7 @@ static const struct nft_set hairpin_set = {
 
 static void group_name(const char *id, char name[NFT_NAME_SIZE])
 {
-	snprintf(name, NFT_NAME_SIZE, "group-%s", id);
+	snprintf(name, NFT_NAME_SIZE, LB_NFT_GROUP_PREFIX "%s", id);
 }
 
 // ---- Groups
@@ -103,20 +103,30 @@ static bool groups_equal(const struct nft_served_group *left, const struct nft_s
 
 enum service_change { SERVICE_ADD, SERVICE_DELETE };
 
+struct nft_value nft_service_key(uint32_t address, uint16_t port)
+{
+	struct nft_value key = {0};
+
+	nft_value_add_u8(&key, IPPROTO_TCP);
+	nft_value_add_ipv4(&key, address);
+	nft_value_add_port(&key, port);
+	return key;
+}
+
 static void change_service(struct nft_batch *batch, const struct nft_service *service,
 			   enum service_change change)
 {
 	char chain[NFT_NAME_SIZE];
-	struct nft_element element = {.verdict = NFT_GOTO, .chain = chain};
+	struct nft_element element = {.key = nft_service_key(service->address, service->port),
+				      .verdict = NFT_GOTO,
+				      .chain = chain,
+				      .comment = service->balancer_id};
 
 	group_name(service->group_id, chain);
-	nft_value_add_u8(&element.key, IPPROTO_TCP);
-	nft_value_add_ipv4(&element.key, service->address);
-	nft_value_add_port(&element.key, service->port);
 	if (change == SERVICE_ADD)
-		nft_elements_add(batch, &services_map, &element, 1);
+		nft_elements_add(batch, &nft_services_map, &element, 1);
 	else
-		nft_elements_delete(batch, &services_map, &element, 1);
+		nft_elements_delete(batch, &nft_services_map, &element, 1);
 }
 
 static bool service_stands(const struct nft_served *served, const struct nft_service *service)
@@ -124,7 +134,8 @@ static bool service_stands(const struct nft_served *served, const struct nft_ser
 	for (size_t i = 0; i < served->service_count; i++)
 		if (served->services[i].address == service->address &&
 		    served->services[i].port == service->port &&
-		    strcmp(served->services[i].group_id, service->group_id) == 0)
+		    strcmp(served->services[i].group_id, service->group_id) == 0 &&
+		    strcmp(served->services[i].balancer_id, service->balancer_id) == 0)
 			return true;
 	return false;
 }
@@ -267,7 +278,7 @@ static void add_service_rule(struct nft_batch *batch, const char *chain)
 	nft_verdict_from_map(rule,
 			     NFT_FIELDS(NFT_FIELD_PROTOCOL, NFT_FIELD_IP_DESTINATION,
 					NFT_FIELD_PORT_DESTINATION),
-			     services_map.name);
+			     nft_services_map.name);
 	nft_rule_add(batch, rule);
 }
 
@@ -284,12 +295,12 @@ static void add_hairpin_rule(struct nft_batch *batch)
 }
 
 // In one transaction with what follows: no packet meets the gap.
-static void put_table(struct nft_batch *batch)
+static void put_table(struct nft_batch *batch, const char *comment)
 {
-	nft_table_add(batch, LB_NFT_TABLE, "penstock load balancers");
+	nft_table_add(batch, LB_NFT_TABLE, comment);
 	nft_table_delete(batch, LB_NFT_TABLE);
-	nft_table_add(batch, LB_NFT_TABLE, "penstock load balancers");
-	nft_set_add(batch, &services_map);
+	nft_table_add(batch, LB_NFT_TABLE, comment);
+	nft_set_add(batch, &nft_services_map);
 	nft_set_add(batch, &hairpin_set);
 	nft_chain_add(batch, &(struct nft_chain){.table = LB_NFT_TABLE, .name = "hairpin"});
 	add_nat_chain(batch, "prerouting", NF_INET_PRE_ROUTING, PRIORITY_DESTINATION_NAT);
@@ -300,14 +311,14 @@ static void put_table(struct nft_batch *batch)
 	add_hairpin_rule(batch);
 }
 
-void nft_plan_batch(const struct nft_served *before, const struct nft_served *after, bool resync,
-		    struct nft_batch *batch)
+void nft_plan_batch(const struct nft_served *before, const struct nft_served *after,
+		    const char *new_table, struct nft_batch *batch)
 {
 	static const struct nft_served nothing;
 
 	nft_batch_set_owner(batch, LB_NFT_TABLE);
-	if (resync) {
-		put_table(batch);
+	if (new_table) {
+		put_table(batch, new_table);
 		before = &nothing;
 	}
 	for (const struct nft_served_group *group = after->groups; group; group = group->next) {

@@ -8,8 +8,6 @@
 #include "agent/base/scope.h"
 #include "agent/lb/provider_nft.h"
 
-#define GROUP_PREFIX "group-"
-
 static void *new_array(size_t count, size_t size)
 {
 	void *array = calloc(count ? count : 1, size);
@@ -90,6 +88,8 @@ static void copy_services(const struct lb_plan *plan, struct nft_served *after)
 		service->port = plan->services[i].port;
 		snprintf(service->group_id, sizeof(service->group_id), "%s",
 			 plan->services[i].group_id);
+		snprintf(service->balancer_id, sizeof(service->balancer_id), "%s",
+			 plan->services[i].balancer_id);
 	}
 	after->service_count = plan->service_count;
 }
@@ -115,12 +115,17 @@ void nft_served_after(const struct nft_served *before, const struct lb_plan *pla
 	*ret_after = after;
 }
 
-static uint32_t get_u32(const struct nft_value *value, size_t offset)
+uint32_t nft_ipv4_at(const struct nft_value *value, size_t offset)
 {
 	const uint8_t *bytes = value->bytes + offset;
 
 	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
 	       bytes[3];
+}
+
+uint16_t nft_port_at(const struct nft_value *value, size_t offset)
+{
+	return (uint16_t)(value->bytes[offset] << 8 | value->bytes[offset + 1]);
 }
 
 static int read_group(int socket_fd, const char *name, struct nft_served *served, struct error *err)
@@ -137,10 +142,10 @@ static int read_group(int socket_fd, const char *name, struct nft_served *served
 	endpoints = new_array(list.count, sizeof(*endpoints));
 	for (size_t i = 0; i < list.count; i++)
 		endpoints[i] = (struct lb_endpoint){
-			.address = get_u32(&list.elements[i].data, 0),
-			.port = (uint16_t)(get_u32(&list.elements[i].data, 4) >> 16),
+			.address = nft_ipv4_at(&list.elements[i].data, 0),
+			.port = nft_port_at(&list.elements[i].data, 4),
 		};
-	group_add(served, name + strlen(GROUP_PREFIX), endpoints, list.count);
+	group_add(served, name + strlen(LB_NFT_GROUP_PREFIX), endpoints, list.count);
 	return 0;
 }
 
@@ -156,7 +161,7 @@ int nft_served_read(int netfilter_socket, struct nft_served *ret_served, struct 
 	if (r < 0)
 		error_clear(err);
 	for (size_t i = 0; i < count; i++)
-		if (strncmp(sets[i].name, GROUP_PREFIX, strlen(GROUP_PREFIX)) == 0 &&
+		if (strncmp(sets[i].name, LB_NFT_GROUP_PREFIX, strlen(LB_NFT_GROUP_PREFIX)) == 0 &&
 		    read_group(netfilter_socket, sets[i].name, &served, err) < 0)
 			return -err->code;
 	*ret_served = served;

@@ -15,6 +15,7 @@
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/cell/cell.h"
+#include "agent/lb/lb.h"
 #include "agent/task/fsck_internal.h"
 #include "sg/sg.h"
 
@@ -345,12 +346,39 @@ static int collect_policy_of(struct check *check, const char *vpc_id, struct err
 	return 0;
 }
 
+static bool owns_balancing(const struct check *check, const struct lb_object *object)
+{
+	return fsck_owns(check->owned.kinds[object->kind == LB_OBJECT_SERVICE ? MODEL_LOAD_BALANCER
+									      : MODEL_TARGET_GROUP],
+			 object->owner);
+}
+
+static int collect_balancing_of(struct check *check, const char *vpc_id, struct error *err)
+{
+	scoped_free struct lb_object *objects = NULL;
+	size_t count = 0;
+	int result = lb_inventory(check->netif, vpc_id, &objects, &count, err);
+
+	if (result < 0) // no namespace: nothing there
+		return result == -ENOENT ? 0 : result;
+	for (size_t i = 0; i < count; i++) {
+		struct fsck_finding *finding =
+			fsck_find(check, lb_object_kind_name(objects[i].kind), objects[i].name,
+				  "%s in vpc %s", objects[i].owner, vpc_id);
+		if (is_to_go(check, finding, owns_balancing(check, &objects[i])))
+			removed(finding, lb_object_delete(check->netif, vpc_id, &objects[i], err),
+				err);
+	}
+	return 0;
+}
+
 static int collect_policy(struct check *check, struct error *err)
 {
 	const struct name *vpc = check->owned.kinds[MODEL_VPC];
 
 	for (; vpc; vpc = vpc->next)
-		if (collect_policy_of(check, vpc->text, err) < 0)
+		if (collect_policy_of(check, vpc->text, err) < 0 ||
+		    collect_balancing_of(check, vpc->text, err) < 0)
 			return error_wrap(err, "vpc %s", vpc->text);
 	return 0;
 }

@@ -87,7 +87,22 @@ def plant_namespace(host):
     return seen(host, "test", "-e", f"/run/netns/{name}")
 
 
+def plant_balancing(host):
+    inside = ("nsenter", f"--net=/run/netns/penstock-{host.install}-net", "--")
+    table = "inet penstock_lb"
+    for what in (
+        f"table {table}",
+        f"chain {table} group-ghost",
+        f"map {table} group-ghost {{ type ipv4_addr : ipv4_addr; }}",
+        f"map {table} services {{ type inet_proto . ipv4_addr . inet_service : verdict; }}",
+        f'element {table} services {{ tcp . 10.0.1.9 . 80 comment "ghost" : goto group-ghost }}',
+    ):
+        host.run(*inside, "nft", "add", what)
+    return seen(host, *inside, "sh", "-c", f"nft list table {table} | grep ghost")
+
+
 PLANTS = [
+    plant_balancing,
     plant_directory,
     plant_disk,
     plant_cgroup,

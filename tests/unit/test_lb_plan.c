@@ -14,7 +14,8 @@
 
 static const struct lb_endpoint one[] = {{0x0a000105, 80}},
 				two[] = {{0x0a000105, 80}, {0x0a000106, 80}};
-static const struct lb_plan_service services[] = {{0x0a000109, 80, "a"}, {0x0a000109, 81, "b"}};
+static const struct lb_plan_service services[] = {{0x0a000109, 80, "a", "front"},
+						  {0x0a000109, 81, "b", "front"}};
 
 // Applies the plan to `served` and returns the operations as text.
 static char *operations(struct nft_served *served, const struct lb_plan *plan)
@@ -24,7 +25,7 @@ static char *operations(struct nft_served *served, const struct lb_plan *plan)
 	struct buffer text = {0};
 
 	nft_served_after(served, plan, &after);
-	nft_plan_batch(served, &after, plan->resync, batch);
+	nft_plan_batch(served, &after, plan->resync ? "penstock blue" : NULL, batch);
 	nft_batch_print(batch, &text);
 	nft_served_release(served);
 	*served = after;
