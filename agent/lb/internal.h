@@ -118,7 +118,6 @@ struct lb {
 };
 
 // ---- lb.c
-void *lb_allocate(size_t count, size_t size); // zeroed; out of memory ends the process
 struct lb_vpc *lb_vpc_find(const struct lb *lb, const char *vpc_id);
 int lb_vpc_get(const struct lb *lb, const char *vpc_id, struct lb_vpc **ret_vpc, struct error *err);
 void lb_event_member(struct lb *lb, enum lb_event_kind kind, const struct lb_member *member);

@@ -14,6 +14,9 @@
 #include "agent/base/error.h"
 #include "netif/netif.h"
 
+// Zeroed, also for nothing not NULL; out of memory ends the process.
+void *lb_allocate(size_t count, size_t size);
+
 struct lb_endpoint {
 	uint32_t address;
 	uint16_t port;

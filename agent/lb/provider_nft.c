@@ -55,11 +55,9 @@ static void provider_release(struct lb_provider **provider)
 static int provider_open(struct netif *netif, const char *vpc_id, struct lb_provider **ret_provider,
 			 struct error *err)
 {
-	scoped(provider_release) struct lb_provider *provider = calloc(1, sizeof(*provider));
+	scoped(provider_release) struct lb_provider *provider = lb_allocate(1, sizeof(*provider));
 	int socket_fd;
 
-	if (!provider)
-		abort();
 	provider->netif = netif;
 	provider->vpc_id = strdup(vpc_id);
 	if (!provider->vpc_id)

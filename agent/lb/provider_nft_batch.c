@@ -38,10 +38,8 @@ static void fill_group_map(struct nft_batch *batch, const struct nft_set *map,
 			   const struct nft_served_group *group, size_t drawn_before)
 {
 	size_t count = group->count > drawn_before ? group->count : drawn_before;
-	scoped_free struct nft_element *elements = calloc(count, sizeof(*elements));
+	scoped_free struct nft_element *elements = lb_allocate(count, sizeof(*elements));
 
-	if (!elements)
-		abort();
 	for (size_t i = 0; i < count; i++) {
 		const struct lb_endpoint *endpoint = &group->endpoints[i % group->count];
 
@@ -129,13 +127,27 @@ static void change_service(struct nft_batch *batch, const struct nft_service *se
 		nft_elements_delete(batch, &nft_services_map, &element, 1);
 }
 
+static bool service_equal(const struct nft_service *left, const struct nft_service *right)
+{
+	return left->address == right->address && left->port == right->port &&
+	       strcmp(left->group_id, right->group_id) == 0 &&
+	       strcmp(left->balancer_id, right->balancer_id) == 0;
+}
+
+static bool services_equal(const struct nft_served *left, const struct nft_served *right)
+{
+	if (left->service_count != right->service_count)
+		return false;
+	for (size_t i = 0; i < left->service_count; i++)
+		if (!service_equal(&left->services[i], &right->services[i]))
+			return false;
+	return true;
+}
+
 static bool service_stands(const struct nft_served *served, const struct nft_service *service)
 {
 	for (size_t i = 0; i < served->service_count; i++)
-		if (served->services[i].address == service->address &&
-		    served->services[i].port == service->port &&
-		    strcmp(served->services[i].group_id, service->group_id) == 0 &&
-		    strcmp(served->services[i].balancer_id, service->balancer_id) == 0)
+		if (service_equal(&served->services[i], service))
 			return true;
 	return false;
 }
@@ -143,6 +155,8 @@ static bool service_stands(const struct nft_served *served, const struct nft_ser
 static void change_services(struct nft_batch *batch, const struct nft_served *before,
 			    const struct nft_served *after)
 {
+	if (services_equal(before, after))
+		return; // as with each change of a target's health
 	for (size_t i = 0; i < before->service_count; i++)
 		if (!service_stands(after, &before->services[i]))
 			change_service(batch, &before->services[i], SERVICE_DELETE);
@@ -178,9 +192,7 @@ static uint32_t *target_addresses(const struct nft_served *served, size_t *ret_c
 
 	for (struct nft_served_group *group = served->groups; group; group = group->next)
 		count += group->count;
-	addresses = calloc(count ? count : 1, sizeof(*addresses));
-	if (!addresses)
-		abort();
+	addresses = lb_allocate(count, sizeof(*addresses));
 	count = 0;
 	for (struct nft_served_group *group = served->groups; group; group = group->next)
 		for (size_t i = 0; i < group->count; i++)
@@ -191,10 +203,8 @@ static uint32_t *target_addresses(const struct nft_served *served, size_t *ret_c
 
 static uint32_t *service_addresses(const struct nft_served *served, size_t *ret_count)
 {
-	uint32_t *addresses = calloc(served->service_count + 1, sizeof(*addresses));
+	uint32_t *addresses = lb_allocate(served->service_count, sizeof(*addresses));
 
-	if (!addresses)
-		abort();
 	for (size_t i = 0; i < served->service_count; i++)
 		addresses[i] = served->services[i].address;
 	*ret_count = sort_unique(addresses, served->service_count);

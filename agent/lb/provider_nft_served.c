@@ -8,18 +8,9 @@
 #include "agent/base/scope.h"
 #include "agent/lb/provider_nft.h"
 
-static void *new_array(size_t count, size_t size)
-{
-	void *array = calloc(count ? count : 1, size);
-
-	if (!array)
-		abort();
-	return array;
-}
-
 static void *copy_array(const void *array, size_t count, size_t size)
 {
-	void *copy = new_array(count, size);
+	void *copy = lb_allocate(count, size);
 
 	if (count)
 		memcpy(copy, array, count * size);
@@ -56,10 +47,8 @@ struct nft_served_group *nft_served_group_find(const struct nft_served *served, 
 static void group_add(struct nft_served *served, const char *id,
 		      const struct lb_endpoint *endpoints, size_t count)
 {
-	struct nft_served_group *group = calloc(1, sizeof(*group));
+	struct nft_served_group *group = lb_allocate(1, sizeof(*group));
 
-	if (!group)
-		abort();
 	snprintf(group->id, sizeof(group->id), "%s", id);
 	group->endpoints = copy_array(endpoints, count, sizeof(*endpoints));
 	group->count = count;
@@ -80,7 +69,7 @@ static bool is_replaced(const struct lb_plan *plan, const char *id)
 
 static void copy_services(const struct lb_plan *plan, struct nft_served *after)
 {
-	after->services = new_array(plan->service_count, sizeof(*after->services));
+	after->services = lb_allocate(plan->service_count, sizeof(*after->services));
 	for (size_t i = 0; i < plan->service_count; i++) {
 		struct nft_service *service = &after->services[i];
 
@@ -139,7 +128,7 @@ static int read_group(int socket_fd, const char *name, struct nft_served *served
 
 	if (nft_elements_dump(socket_fd, &map, &list, err) < 0)
 		return -err->code;
-	endpoints = new_array(list.count, sizeof(*endpoints));
+	endpoints = lb_allocate(list.count, sizeof(*endpoints));
 	for (size_t i = 0; i < list.count; i++)
 		endpoints[i] = (struct lb_endpoint){
 			.address = nft_ipv4_at(&list.elements[i].data, 0),
