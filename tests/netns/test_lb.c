@@ -193,23 +193,34 @@ static void test_reasons(void **state)
 		assert_in_range(ask(client_fd, NULL), 0, TASKS - 1);
 }
 
-// Whatever becomes of other groups, a target that fails is found out.
+static void change_another_group(void)
+{
+	struct lb_group other = group_of(LB_PROTOCOL_TCP, PATIENT_MS);
+
+	snprintf(other.id, sizeof(other.id), "other");
+	assert_ok(lb_group_ensure(lb, &other, &err), &err);
+	run_for(50000);
+	lb_group_remove(lb, other.id);
+}
+
+// Whatever becomes of other groups, a target is tested in its turn, and found out when it fails.
 static void test_checks_while_other_groups_change(void **state)
 {
 	struct lb_group group = group_of(LB_PROTOCOL_HTTP, IMPATIENT_MS);
-	struct lb_group other = group_of(LB_PROTOCOL_TCP, PATIENT_MS);
 	int64_t deadline_us = clock_monotonic_us() + DEADLINE_US;
 
 	(void)state;
 	configure(LB_PROTOCOL_HTTP);
-	assert_ok(lb_group_ensure(lb, &group, &err), &err);
 	await_healthy(1);
+	shared->servers[0].asked_by = 0;
+	for (int i = 0; i < 5; i++)
+		change_another_group();
+	assert_int_equal(shared->servers[0].asked_by, 0);
+
+	assert_ok(lb_group_ensure(lb, &group, &err), &err);
 	shared->servers[0].status = 500;
-	snprintf(other.id, sizeof(other.id), "other");
 	while (status_of(0).state != LB_STATE_UNHEALTHY) {
-		assert_ok(lb_group_ensure(lb, &other, &err), &err);
-		run_for(50000);
-		lb_group_remove(lb, other.id);
+		change_another_group();
 		assert_true(clock_monotonic_us() < deadline_us);
 	}
 }
