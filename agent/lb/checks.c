@@ -19,42 +19,60 @@ _Static_assert((int)PROBE_MATCHER_BYTES == (int)LB_MATCHER_BYTES, "matchers fit"
 
 // ---- Numbers
 
-static struct lb_check_slot *slot_free(struct lb_vpc *vpc)
+static void slot_free(struct lb_vpc *vpc, uint32_t number)
 {
-	for (uint32_t i = 0; i < vpc->slot_count; i++)
-		if (!vpc->slots[i].taken)
-			return &vpc->slots[i];
-	return NULL;
+	vpc->slots[number].next = vpc->free_slots;
+	vpc->free_slots = number;
+}
+
+static int slots_grow(struct lb_vpc *vpc, struct error *err)
+{
+	uint32_t count = vpc->slot_count, more = count ? count * 2 : 16;
+
+	if (more > PROBE_CHECKS_MAX)
+		return error_set(err, ENOSPC, "vpc %s: more than %d targets", vpc->id,
+				 PROBE_CHECKS_MAX);
+	vpc->slots = reallocarray(vpc->slots, more, sizeof(*vpc->slots));
+	if (!vpc->slots)
+		abort();
+	memset(&vpc->slots[count], 0, (more - count) * sizeof(*vpc->slots));
+	vpc->slot_count = more;
+	while (more-- > count)
+		slot_free(vpc, more);
+	return 0;
 }
 
 int lb_check_take(struct lb_member *member, struct error *err)
 {
 	struct lb_vpc *vpc = member->group->vpc;
-	struct lb_check_slot *slot = slot_free(vpc);
 
-	if (!slot) {
-		uint32_t more = vpc->slot_count ? vpc->slot_count * 2 : 16;
-
-		if (more > PROBE_CHECKS_MAX)
-			return error_set(err, ENOSPC, "vpc %s: more than %d targets", vpc->id,
-					 PROBE_CHECKS_MAX);
-		vpc->slots = reallocarray(vpc->slots, more, sizeof(*vpc->slots));
-		if (!vpc->slots)
-			abort();
-		slot = &vpc->slots[vpc->slot_count];
-		memset(slot, 0, (more - vpc->slot_count) * sizeof(*slot));
-		vpc->slot_count = more;
-	}
-	slot->taken = true;
-	slot->member = member;
-	member->check = (uint32_t)(slot - vpc->slots);
+	if (vpc->free_slots == LB_NO_CHECK && slots_grow(vpc, err) < 0)
+		return -err->code;
+	member->check = vpc->free_slots;
+	vpc->free_slots = vpc->slots[member->check].next;
+	vpc->slots[member->check].member = member;
 	return 0;
 }
 
 static void slot_changed(struct lb_vpc *vpc, struct lb_check_slot *slot)
 {
+	if (slot->changed)
+		return;
 	slot->changed = true;
-	vpc->checks_changed = true;
+	slot->next = vpc->changed_slots;
+	vpc->changed_slots = (uint32_t)(slot - vpc->slots);
+}
+
+// The first of those that are to be sent was, or need not be.
+static void slot_settled(struct lb_vpc *vpc)
+{
+	uint32_t number = vpc->changed_slots;
+	struct lb_check_slot *slot = &vpc->slots[number];
+
+	vpc->changed_slots = slot->next;
+	slot->changed = false;
+	if (!slot->member)
+		slot_free(vpc, number);
 }
 
 void lb_check_release(struct lb_member *member)
@@ -80,7 +98,7 @@ void lb_checks_restart(struct lb_vpc *vpc)
 		struct lb_check_slot *slot = &vpc->slots[i];
 
 		slot->set = false;
-		if (slot->taken)
+		if (slot->member)
 			slot_changed(vpc, slot);
 	}
 }
@@ -130,52 +148,40 @@ static int slot_send(struct lb_vpc *vpc, struct lb_check_slot *slot, struct erro
 // Sends until everything is said or the socket is full.
 static void slots_send(struct lb_vpc *vpc)
 {
-	for (uint32_t i = 0; i < vpc->slot_count; i++) {
-		struct lb_check_slot *slot = &vpc->slots[i];
+	while (vpc->changed_slots != LB_NO_CHECK) {
 		struct error err;
 
-		if (!slot->changed)
-			continue;
-		if (slot_send(vpc, slot, &err) < 0) {
+		if (slot_send(vpc, &vpc->slots[vpc->changed_slots], &err) < 0) {
 			// Anything but a full socket: its end is seen by the poll.
 			vpc->probe_blocked = true;
 			lb_watch_change(&vpc->probe_socket_watch, vpc->probe_fd,
 					EPOLLIN | EPOLLOUT);
 			return;
 		}
-		slot->changed = false;
-		slot->taken = slot->member;
+		slot_settled(vpc);
 	}
-	vpc->checks_changed = false;
 	lb_watch_change(&vpc->probe_socket_watch, vpc->probe_fd, EPOLLIN);
 }
 
+// Without a probe, what is wanted is still to be sent.
 static bool any_wanted(const struct lb_vpc *vpc)
 {
-	for (uint32_t i = 0; i < vpc->slot_count; i++)
-		if (is_wanted(vpc->slots[i].member))
-			return true;
-	return false;
-}
+	uint32_t number = vpc->changed_slots;
 
-// Without a probe nothing is tested: the marks are settled at once.
-static void slots_settle(struct lb_vpc *vpc)
-{
-	for (uint32_t i = 0; i < vpc->slot_count; i++) {
-		vpc->slots[i].changed = false;
-		vpc->slots[i].taken = vpc->slots[i].member;
-	}
-	vpc->checks_changed = false;
+	while (number != LB_NO_CHECK && !is_wanted(vpc->slots[number].member))
+		number = vpc->slots[number].next;
+	return number != LB_NO_CHECK;
 }
 
 void lb_checks_sync(struct lb_vpc *vpc)
 {
 	struct error err = {0};
 
-	if (!vpc->checks_changed || vpc->probe_blocked)
+	if (vpc->changed_slots == LB_NO_CHECK || vpc->probe_blocked)
 		return;
 	if (vpc->probe_fd < 0 && !any_wanted(vpc)) {
-		slots_settle(vpc);
+		while (vpc->changed_slots != LB_NO_CHECK)
+			slot_settled(vpc);
 		return;
 	}
 	if (vpc->probe_fd < 0) {

@@ -54,9 +54,9 @@ struct lb_balancer_entry {
 struct lb_check_slot {
 	struct lb_member *member; // NULL: to be removed at the probe, or free
 	uint32_t generation;      // of what was sent last
-	bool taken;
-	bool set;     // the probe tests it
-	bool changed; // to be sent
+	uint32_t next;            // of those to be sent, or of the free ones
+	bool set;                 // the probe tests it
+	bool changed;             // to be sent
 };
 
 enum lb_watch_kind { LB_WATCH_PROBE_SOCKET, LB_WATCH_PROBE_PROCESS, LB_WATCH_COUNT };
@@ -90,8 +90,8 @@ struct lb_vpc {
 	int64_t probe_start_us; // not started again before
 	struct lb_check_slot *slots;
 	uint32_t slot_count;
-	bool checks_changed; // some slot is
-	bool probe_blocked;  // its socket is full: wait for EPOLLOUT
+	uint32_t free_slots, changed_slots; // the first of each, LB_NO_CHECK: none
+	bool probe_blocked;                 // its socket is full: wait for EPOLLOUT
 
 	size_t draining_count;
 	int count_fd;     // a running count, -1: none

@@ -124,6 +124,8 @@ int lb_vpc_ensure(struct lb *lb, const char *vpc_id, struct error *err)
 			       .probe_fd = -1,
 			       .count_fd = -1,
 			       .count_us = INT64_MAX,
+			       .free_slots = LB_NO_CHECK,
+			       .changed_slots = LB_NO_CHECK,
 			       .probe_socket_watch = {LB_WATCH_PROBE_SOCKET, vpc},
 			       .probe_process_watch = {LB_WATCH_PROBE_PROCESS, vpc},
 			       .count_watch = {LB_WATCH_COUNT, vpc}};
@@ -248,7 +250,7 @@ static int64_t vpc_deadline_us(const struct lb_vpc *vpc)
 
 	if (lb_vpc_is_changed(vpc))
 		deadline_us = earlier(deadline_us, vpc->retry_us);
-	if (vpc->checks_changed && vpc->probe_fd < 0)
+	if (vpc->changed_slots != LB_NO_CHECK && vpc->probe_fd < 0)
 		deadline_us = earlier(deadline_us, vpc->probe_start_us);
 	return deadline_us;
 }

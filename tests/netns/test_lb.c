@@ -390,6 +390,24 @@ static void test_groups_come_and_go(void **state)
 	assert_in_range(ask(client_fd, NULL), 0, 1);
 }
 
+// Many come at once, go, and come again: the probe's numbers suffice.
+static void test_many_targets(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		configure(LB_PROTOCOL_TCP);
+		for (int i = 0; i < 40; i++) {
+			struct lb_target target = target_of(0);
+
+			target.port = (uint16_t)(PORT + i); // nobody listens but on the first
+			assert_ok(lb_target_register(lb, "web", &target, &err), &err);
+		}
+		await_state(0, LB_STATE_HEALTHY);
+		lb_group_remove(lb, "web");
+		lb_flush(lb);
+	}
+}
+
 // Somebody else deletes the table: the next change does not fit any more, is told as an
 // error, and a second later everything is made anew.
 static void test_foreign_deletion(void **state)
@@ -432,6 +450,7 @@ int main(void)
 		LB_TEST(test_the_end_of_a_probe_is_heard_once),
 		LB_TEST(test_probe_is_confined),
 		LB_TEST(test_groups_come_and_go),
+		LB_TEST(test_many_targets),
 		LB_TEST(test_foreign_deletion),
 	};
 
