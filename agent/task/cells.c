@@ -31,57 +31,6 @@ struct cell task_cell(const struct task *task)
 
 // --- What the shim says ---
 
-static enum health_state health_of_guest(enum guest_health health)
-{
-	static const enum health_state states[] = {
-		[GUEST_HEALTH_UNKNOWN] = HEALTH_UNKNOWN,
-		[GUEST_HEALTH_HEALTHY] = HEALTH_HEALTHY,
-		[GUEST_HEALTH_UNHEALTHY] = HEALTH_UNHEALTHY,
-	};
-
-	return states[health];
-}
-
-static enum container_state state_of_guest(enum guest_container_state state)
-{
-	static const enum container_state states[] = {
-		[GUEST_CONTAINER_PENDING] = CONTAINER_PENDING,
-		[GUEST_CONTAINER_RUNNING] = CONTAINER_RUNNING,
-		[GUEST_CONTAINER_STOPPED] = CONTAINER_STOPPED,
-	};
-
-	return states[state];
-}
-
-static void take_container(const struct guest_container_status *said,
-			   struct container_status *container)
-{
-	container->last_status = state_of_guest(said->state);
-	container->health = health_of_guest(said->health);
-	container->exit_code =
-		said->state == GUEST_CONTAINER_STOPPED && said->exit_code != GUEST_EXIT_NONE
-			? said->exit_code
-			: CONTAINER_EXIT_NONE;
-	container->started_ms = said->started_ms;
-	container->finished_ms = said->finished_ms;
-	snprintf(container->reason, sizeof(container->reason), "%s", said->reason);
-}
-
-// UNHEALTHY if an essential container with a check is; HEALTHY once all of those are.
-static enum health_state task_health(const struct task *task)
-{
-	enum health_state health = HEALTH_UNKNOWN;
-
-	for (uint32_t i = 0; i < task->spec->container_count; i++) {
-		if (!task->spec->containers[i].health_check || !task->spec->containers[i].essential)
-			continue;
-		if (task->status.containers[i].health != HEALTH_HEALTHY)
-			return task->status.containers[i].health;
-		health = HEALTH_HEALTHY;
-	}
-	return health;
-}
-
 static bool essential_ended(const struct task *task)
 {
 	for (uint32_t i = 0; i < task->spec->container_count; i++)
@@ -108,18 +57,28 @@ bool cell_has_ended(const struct task *task)
 	       task->cell.guest.phase >= GUEST_PHASE_STOPPING;
 }
 
+static void tell(struct task *task, enum news news)
+{
+	if (news >= NEWS_HEALTH)
+		task_changed(task);
+	else if (news == NEWS_DISK)
+		metadata_refresh(task);
+}
+
 static void take_status(struct task *task, const struct cell_status *said)
 {
-	uint32_t count = said->guest.container_count;
+	enum news news = news_take(task->spec, &task->cell, said, &task->status);
 
 	task->cell = *said;
 	task->adopting = false;
 	task->launched = task->launched || said->vmm != VMM_NOT_STARTED;
-	for (uint32_t i = 0; i < count && i < task->status.container_count; i++)
-		take_container(&said->guest.containers[i], &task->status.containers[i]);
-	task->status.health = task_health(task);
-	task_changed(task);
+	tell(task, news_pass(&task->news, news));
 	task_ready(task);
+}
+
+void cell_sweep(struct task *task)
+{
+	tell(task, news_sweep(&task->news));
 }
 
 // Why a shim that was just started did not get as far as to speak.

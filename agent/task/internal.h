@@ -19,6 +19,7 @@
 #include "agent/guest/image.h"
 #include "agent/model/image_config.h"
 #include "agent/task/janitor.h"
+#include "agent/task/news.h"
 #include "agent/task/task.h"
 #include "agent/task/walk.h"
 #include "agent/vmm/vmm.h"
@@ -105,6 +106,7 @@ struct task {
 	int channel_fd;
 	struct event *channel_event;
 	struct cell_status cell;
+	struct news_limit news;
 	bool shim_gone;            // the connection ended: there is no more to come
 	bool adopting;             // after a restart: waits for the shim's first word
 	int64_t adopt_deadline_us; // ... at most until then
@@ -278,7 +280,10 @@ int targets_undo(void *object, struct error *err);
 
 // manifest.c
 int manifest_write(struct task *task, struct error *err);
+// Containers read these at any time: they are written before the launch, and follow the record
+// while the guest may live.
 void metadata_write(struct task *task);
+void metadata_refresh(struct task *task);
 
 // cells.c
 struct cell task_cell(const struct task *task);
@@ -286,6 +291,7 @@ int cell_connect(struct task *task, int channel_fd, struct error *err);
 void cell_disconnect(struct task *task);
 void cell_adopt_task(struct task *task);  // after a restart
 void cell_adopt_again(struct task *task); // its time is up: connect again, or give it up
+void cell_sweep(struct task *task);       // now and then: what was held back of what its shim said
 // The guest is going or gone; and why a task that was up is to be stopped for it.
 bool cell_has_ended(const struct task *task);
 void cell_stop_ended(struct task *task);

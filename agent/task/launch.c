@@ -112,11 +112,12 @@ static int launch(struct task *task, struct error *err)
 	struct vmm_request request;
 
 	request_of(task, program, sizeof(program), disk_path, sizeof(disk_path), &request);
-	if (task->engine->vmm->plan(&request, plan, err) < 0 || attach_all(task, err) < 0 ||
-	    shim_launch(task->channel_fd, plan, err) < 0)
+	if (task->engine->vmm->plan(&request, plan, err) < 0 || attach_all(task, err) < 0)
+		return -err->code;
+	metadata_write(task); // its first container may ask at once
+	if (shim_launch(task->channel_fd, plan, err) < 0)
 		return -err->code;
 	task->launched = true;
-	metadata_write(task);
 	return image_undo(task, err);
 }
 

@@ -298,14 +298,17 @@ static int metadata_write_all(struct task *task, struct error *err)
 	return 0;
 }
 
-// Containers read these at any time; while the guest may live they follow the record.
 void metadata_write(struct task *task)
 {
 	const struct log_context context = {task->id, task->status.network.eni_id};
 	struct error err = {0};
 
-	if (!task->launched || task->status.last_status == TASK_STOPPED)
-		return;
 	if (metadata_write_all(task, &err) < 0)
 		log_warning(&context, "metadata: %s", err.message);
+}
+
+void metadata_refresh(struct task *task)
+{
+	if (task->launched && task->status.last_status != TASK_STOPPED)
+		metadata_write(task);
 }

@@ -156,7 +156,7 @@ void tasks_record(struct engine *engine)
 		struct log_context context = task_log(task);
 		struct error err = {0};
 
-		metadata_write(task);
+		metadata_refresh(task);
 		if (put_status(task, NULL, &err) < 0) {
 			log_error(&context, "record: %s", err.message);
 			return;
@@ -452,6 +452,7 @@ void tasks_sweep(struct engine *engine)
 
 	for (struct task *task = engine->tasks, *next; task; task = next) {
 		next = task->next;
+		cell_sweep(task);
 		if (task->status.last_status == TASK_STOPPED &&
 		    task->status.stopped_ms < oldest_ms && forget(task, &err) < 0)
 			log_error(NULL, "sweep: %s", err.message);

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a snapshot means for the record, and how often that is told.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "agent/task/news.h"
+
+static struct {
+	struct container_spec container_specs[2];
+	struct container_health_check check;
+	struct task_spec spec;
+	struct container_status containers[2];
+	struct task_status status;
+	struct cell_status before, said;
+} world;
+
+static int setup(void **state)
+{
+	(void)state;
+	memset(&world, 0, sizeof(world));
+	world.container_specs[0].essential = true;
+	world.container_specs[0].health_check = &world.check;
+	world.spec.containers = world.container_specs;
+	world.status.containers = world.containers;
+	world.spec.container_count = world.status.container_count = 2;
+	world.said.guest.container_count = 2;
+	for (size_t i = 0; i < 2; i++) {
+		world.said.guest.containers[i].state = GUEST_CONTAINER_RUNNING;
+		world.said.guest.containers[i].started_ms = 1000;
+		world.said.guest.containers[i].exit_code = GUEST_EXIT_NONE;
+	}
+	return 0;
+}
+
+static enum news take(void)
+{
+	enum news news = news_take(&world.spec, &world.before, &world.said, &world.status);
+
+	world.before = world.said;
+	return news;
+}
+
+static void test_kinds(void **state)
+{
+	struct guest_container_status *web = &world.said.guest.containers[0];
+
+	(void)state;
+	assert_int_equal(take(), NEWS_STATE);
+	assert_int_equal(world.containers[1].last_status, CONTAINER_RUNNING);
+	world.said.requests++;
+	assert_int_equal(take(), NEWS_NONE);
+	web->health = GUEST_HEALTH_HEALTHY;
+	world.said.guest.disk_used_bytes = 1 << 20;
+	assert_int_equal(take(), NEWS_HEALTH);
+	assert_int_equal(world.status.health, HEALTH_HEALTHY);
+	world.said.guest.disk_used_bytes += 1;
+	assert_int_equal(take(), NEWS_NONE);
+	world.said.guest.disk_used_bytes += 1 << 20;
+	assert_int_equal(take(), NEWS_DISK);
+	strcpy(web->reason, "restless");
+	assert_int_equal(take(), NEWS_HEALTH);
+	web->state = GUEST_CONTAINER_STOPPED;
+	web->exit_code = 3;
+	assert_int_equal(take(), NEWS_STATE);
+	assert_int_equal(world.containers[0].exit_code, 3);
+}
+
+// However often a guest changes its mind, one change and what is left of the others at a sweep.
+static void test_a_restless_guest_is_held_back(void **state)
+{
+	struct news_limit limit = {0};
+	unsigned told = 0;
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		told += news_pass(&limit, NEWS_HEALTH) != NEWS_NONE;
+	assert_int_equal(told, 1);
+	assert_int_equal(news_sweep(&limit), NEWS_HEALTH);
+	assert_int_equal(news_pass(&limit, NEWS_HEALTH), NEWS_NONE); // the sweep told one
+	assert_int_equal(news_sweep(&limit), NEWS_HEALTH);
+	assert_int_equal(news_sweep(&limit), NEWS_NONE);
+	assert_int_equal(news_pass(&limit, NEWS_HEALTH), NEWS_HEALTH);
+}
+
+static void test_the_larger_is_held(void **state)
+{
+	struct news_limit limit = {.spent = true};
+
+	(void)state;
+	news_pass(&limit, NEWS_HEALTH);
+	news_pass(&limit, NEWS_DISK);
+	assert_int_equal(news_sweep(&limit), NEWS_HEALTH);
+}
+
+static void test_a_state_is_told_at_once_with_all_that_was_held(void **state)
+{
+	struct news_limit limit = {.spent = true, .held = NEWS_HEALTH};
+
+	(void)state;
+	assert_int_equal(news_pass(&limit, NEWS_STATE), NEWS_STATE);
+	assert_int_equal(news_pass(&limit, NEWS_STATE), NEWS_STATE);
+	assert_int_equal(news_sweep(&limit), NEWS_NONE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_kinds, setup),
+		cmocka_unit_test(test_a_restless_guest_is_held_back),
+		cmocka_unit_test(test_the_larger_is_held),
+		cmocka_unit_test(test_a_state_is_told_at_once_with_all_that_was_held),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
