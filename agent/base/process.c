@@ -236,8 +236,6 @@ int process_spawn(const struct spawn_options *options, struct process *ret_proce
 	fcntl(process.pidfd, F_SETFD, FD_CLOEXEC);
 	process.status_fd = take_fd(&status_read);
 	close_fd(&status_write);
-	if (process_start_time(process.pid, &process.start_time) < 0)
-		process.start_time = 0; // it has already failed: its status tells
 	if (options->gated)
 		process.gate_fd = take_fd(&gate_write);
 	else if (process_wait_exec(&process, err) < 0) {
@@ -245,6 +243,9 @@ int process_spawn(const struct spawn_options *options, struct process *ret_proce
 		process_close(&process);
 		return error_wrap(err, "spawn %s", options->argv[0]);
 	}
+	// After exec: before, it is not dumpable if we are not, and a strict /proc hides it.
+	if (process_start_time(process.pid, &process.start_time) < 0)
+		process.start_time = 0; // it has already failed: its status tells
 	*ret_process = process;
 	return 0;
 }

@@ -81,7 +81,7 @@ static int open_files(const struct cell *cell, struct shim_files *files, int *re
 
 struct shim_arguments {
 	char uid[16], gid[16], log_max_mib[16];
-	const char *argv[6];
+	const char *argv[7];
 };
 
 static void fill_arguments(const struct cell *cell, const struct cell_shim_options *options,
@@ -91,9 +91,13 @@ static void fill_arguments(const struct cell *cell, const struct cell_shim_optio
 	snprintf(arguments->gid, sizeof(arguments->gid), "%u", cell->gid);
 	snprintf(arguments->log_max_mib, sizeof(arguments->log_max_mib), "%u",
 		 options->log_max_mib);
-	const char *const argv[] = {options->shim_path,     cell->task,
-				    arguments->uid,         arguments->gid,
-				    arguments->log_max_mib, NULL};
+	const char *const argv[] = {options->shim_path,
+				    cell->task,
+				    arguments->uid,
+				    arguments->gid,
+				    arguments->log_max_mib,
+				    options->kvm ? SHIM_ACCELERATOR_KVM : SHIM_ACCELERATOR_TCG,
+				    NULL};
 
 	memcpy(arguments->argv, argv, sizeof(argv));
 }

@@ -89,6 +89,7 @@ struct shim {
 	uid_t uid;
 	gid_t gid;
 	uint64_t log_max_bytes;
+	bool kvm;                                   // the VMM may use it
 	int cell_fd, metadata_fd, logs_fd, shim_fd; // directories
 	bool ended;                                 // EXIT was asked for
 	struct cell_status status;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// penstock-shim TASK UID GID LOG_MAX_MIB: started by the agent with the descriptors of
+// penstock-shim TASK UID GID LOG_MAX_MIB ACCELERATOR: started by the agent with the descriptors of
 // shim_paths.h; becomes the task's uid; lives until it is told to end or its cgroup is killed.
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +16,7 @@
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/cell/shim.h"
+#include "agent/cell/shim_root.h"
 
 enum {
 	SOURCES_MAX = 8 + SHIM_CONNECTIONS_MAX,
@@ -142,7 +143,7 @@ static int parse_arguments(struct shim *shim, int argc, char **argv)
 {
 	uint32_t uid, gid, log_max_mib;
 
-	if (argc != 5 || !id_is_valid(argv[1]) || parse_u32(argv[2], UINT32_MAX - 1, &uid) < 0 ||
+	if (argc != 6 || !id_is_valid(argv[1]) || parse_u32(argv[2], UINT32_MAX - 1, &uid) < 0 ||
 	    parse_u32(argv[3], UINT32_MAX - 1, &gid) < 0 ||
 	    parse_u32(argv[4], LOG_MIB_MAX, &log_max_mib) < 0 || log_max_mib == 0)
 		return -EINVAL;
@@ -151,6 +152,7 @@ static int parse_arguments(struct shim *shim, int argc, char **argv)
 	shim->uid = uid;
 	shim->gid = gid;
 	shim->log_max_bytes = (uint64_t)log_max_mib << 20;
+	shim->kvm = strcmp(argv[5], SHIM_ACCELERATOR_KVM) == 0;
 	return 0;
 }
 
@@ -169,14 +171,16 @@ static int open_directory(const char *name, int *ret_fd, struct error *err)
 	return *ret_fd < 0 ? error_errno(err, "open %s", name) : 0;
 }
 
-// Becomes the task's uid, for good, in an empty network namespace: the VMM it starts reaches
-// nothing but what it is handed. uid 0 is the netns driver: its shim makes namespaces.
+// Becomes the task's uid, for good, with an empty network and next to no files: the VMM it starts
+// reaches nothing but what it is handed. uid 0 is the netns driver: its shim makes namespaces.
 static int drop_identity(const struct shim *shim, struct error *err)
 {
 	if (shim->uid == 0)
 		return 0;
 	if (unshare(CLONE_NEWNET) < 0)
 		return error_errno(err, "leave the host's network");
+	if (shim_root_enter(shim->uid, shim->kvm, err) < 0)
+		return -err->code;
 	if (setgroups(0, NULL) < 0 || setresgid(shim->gid, shim->gid, shim->gid) < 0 ||
 	    setresuid(shim->uid, shim->uid, shim->uid) < 0)
 		return error_errno(err, "become %u:%u", shim->uid, shim->gid);
@@ -228,8 +232,8 @@ int main(int argc, char **argv)
 
 	log_open("penstock-shim", LOG_LEVEL_INFO, 0);
 	if (parse_arguments(&shim, argc, argv) < 0) {
-		log_error(NULL,
-			  "usage: penstock-shim TASK UID GID LOG_MAX_MIB (penstockd starts it)");
+		log_error(NULL, "usage: penstock-shim TASK UID GID LOG_MAX_MIB ACCELERATOR "
+				"(penstockd starts it)");
 		return 2;
 	}
 	if (open_shim(&shim, &err) < 0) {

@@ -22,8 +22,11 @@ enum {
 	CELL_METADATA_MAX = 256 * 1024,
 };
 
-// penstock-shim TASK UID GID LOG_MAX_MIB, with these descriptors; 0 and 1 are /dev/null, 2 is
-// shim.log.
+#define SHIM_ACCELERATOR_KVM "kvm"
+#define SHIM_ACCELERATOR_TCG "tcg"
+
+// penstock-shim TASK UID GID LOG_MAX_MIB ACCELERATOR, with these descriptors; 0 and 1 are
+// /dev/null, 2 is shim.log.
 enum shim_fd {
 	SHIM_FD_CHANNEL = 3, // the agent that started it
 	SHIM_FD_LISTENER,    // shim.sock

@@ -67,7 +67,9 @@ static int spawn_shim(struct task *task, struct error *err)
 	char path[CONFIG_PATH_MAX + 16];
 	struct cell cell = task_cell(task);
 	struct cell_shim_options options = {.shim_path = path,
-					    .log_max_mib = task->engine->config->log_file_mib};
+					    .log_max_mib = task->engine->config->log_file_mib,
+					    .kvm = task->engine->accelerator ==
+						   VMM_ACCELERATOR_KVM};
 	struct process shim;
 	int channel_fd;
 

@@ -153,7 +153,8 @@ void fixture_close(struct fixture *fixture)
 
 void fixture_start(struct fixture *fixture)
 {
-	struct cell_shim_options options = {.shim_path = PENSTOCK_SHIM, .log_max_mib = 1};
+	struct cell_shim_options options = {
+		.shim_path = PENSTOCK_SHIM, .log_max_mib = 1, .kvm = fixture->kvm};
 	struct error err = {0};
 
 	ok(cell_shim_spawn(&fixture->cell, &options, &fixture->shim, &fixture->channel_fd, &err));

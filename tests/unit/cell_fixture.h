@@ -15,6 +15,7 @@ struct fixture {
 	char state_directory[64];
 	struct cgroup_tree tree;
 	struct cell cell;
+	bool kvm; // of the shim's options
 	struct process shim;
 	int channel_fd;
 	struct cell_status status; // the latest snapshot

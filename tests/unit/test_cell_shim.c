@@ -15,8 +15,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -90,8 +92,8 @@ static void test_attached_descriptors_reach_the_vmm(void **state)
 // Its descriptor does not let a VMM grow its disk.
 static void test_a_vmm_writes_no_further_than_its_disk(void **state)
 {
-	static const char script[] = "/bin/sh\0-c\0head -c 8192 /dev/zero >&3 && echo full; "
-				     "head -c 1 /dev/zero >&3; exit $?";
+	static const char script[] = "/bin/sh\0-c\0head -c 8192 /dev/urandom >&3 && echo full; "
+				     "head -c 1 /dev/urandom >&3; exit $?";
 	const struct shim_slot slot = {VMM_ATTACH_DISK_WRITE, 0};
 	struct fixture *fixture = fixture_of(state);
 	static struct vmm_launch launch;
@@ -291,7 +293,7 @@ static void test_shim_is_confined(void **state)
 static void test_vmm_has_no_network(void **state)
 {
 	struct fixture *fixture = fixture_of(state);
-	const char *const argv[] = {"/bin/sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1",
+	const char *const argv[] = {"/bin/sh", "-c", "tail -n +3 /proc/self/net/dev | cut -d: -f1",
 				    NULL};
 	scoped_fd int console = -1;
 	struct error err = {0};
@@ -300,6 +302,88 @@ static void test_vmm_has_no_network(void **state)
 	fixture_wait(fixture, vmm_has_exited);
 	assert_int_equal(cell_log_open(&fixture->cell, NULL, false, &console, &err), 0);
 	assert_string_equal(read_from(console), "    lo\n");
+}
+
+static char *read_console(const struct fixture *fixture)
+{
+	scoped_fd int console = -1;
+	struct error err = {0};
+
+	assert_int_equal(cell_log_open(&fixture->cell, NULL, false, &console, &err), 0);
+	return read_from(console);
+}
+
+// Nothing of the host's but programs; no other process; nowhere to write.
+static void test_vmm_has_no_files(void **state)
+{
+	static const char script[] = "echo / /*; echo /dev/*; "
+				     "cat /etc/passwd; cat /proc/1/cmdline; cat /proc/cpuinfo; "
+				     "echo >/x; echo >/dev/x; echo >/usr/x; echo ok >/dev/null; "
+				     "head -c 4 /dev/urandom | wc -c";
+	const char *const argv[] = {"/bin/sh", "-c", script, NULL};
+	struct fixture *fixture = fixture_of(state);
+	const char *text;
+
+	fixture_launch(fixture, argv, 0);
+	fixture_wait(fixture, vmm_has_exited);
+	text = read_console(fixture);
+	assert_non_null(strstr(text, "/ /bin /dev /lib /lib64 /proc /usr\n"));
+	assert_non_null(strstr(text, "/dev/null /dev/urandom\n"));
+	assert_null(strstr(text, "kvm"));
+	assert_non_null(strstr(text, "/etc/passwd: No such file"));
+	assert_non_null(strstr(text, "/proc/1/cmdline: No such file"));
+	assert_non_null(strstr(text, "/proc/cpuinfo: No such file"));
+	assert_non_null(strstr(text, "create /x: Read-only"));
+	assert_non_null(strstr(text, "create /dev/x: Read-only"));
+	assert_non_null(strstr(text, "create /usr/x: Read-only"));
+	assert_non_null(strstr(text, "\n4\n"));
+}
+
+// A host with KVM, whether this one has it or not: only the node is looked at.
+static int open_kvm_cell(void **state)
+{
+	static struct fixture fixture;
+
+	*state = NULL;
+	if (!fixture_possible())
+		return 0;
+	assert_int_equal(unshare(CLONE_NEWNS), 0);
+	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	assert_int_equal(mount("test", "/dev", "tmpfs", 0, NULL), 0);
+	assert_int_equal(mknod("/dev/null", S_IFCHR | 0666, makedev(1, 3)), 0);
+	assert_int_equal(mknod("/dev/urandom", S_IFCHR | 0666, makedev(1, 9)), 0);
+	assert_int_equal(mknod("/dev/kvm", S_IFCHR | 0600, makedev(10, 232)), 0);
+	fixture_open(&fixture, "kvm");
+	fixture.kvm = true;
+	fixture_write_manifest(&fixture);
+	fixture_start(&fixture);
+	*state = &fixture;
+	return 0;
+}
+
+static void test_kvm_is_the_vmms_own(void **state)
+{
+	const char *const argv[] = {"/bin/sh", "-c", "stat -c '%u %a %t:%T' /dev/kvm", NULL};
+	struct fixture *fixture = fixture_of(state);
+	char expected[64];
+
+	fixture_launch(fixture, argv, 0);
+	fixture_wait(fixture, vmm_has_exited);
+	snprintf(expected, sizeof(expected), "%d 600 a:e8\n", FIXTURE_UID);
+	assert_string_equal(read_console(fixture), expected);
+}
+
+static void test_vmm_has_no_shared_memory(void **state)
+{
+	const char *const argv[] = {"/bin/sh", "-c", "readlink /proc/self/ns/ipc", NULL};
+	struct fixture *fixture = fixture_of(state);
+	char ours[64] = {0};
+
+	assert_true(readlink("/proc/self/ns/ipc", ours, sizeof(ours) - 1) > 0);
+	fixture_launch(fixture, argv, 0);
+	fixture_wait(fixture, vmm_has_exited);
+	assert_memory_equal(read_console(fixture), "ipc:[", 5);
+	assert_null(strstr(read_console(fixture), ours));
 }
 
 // A VMM may signal its shim: that is the end of the cell, and of the VMM.
@@ -434,6 +518,8 @@ int main(void)
 		CELL_TEST(test_hanging_boot),
 		CELL_TEST(test_shim_is_confined),
 		CELL_TEST(test_vmm_has_no_network),
+		CELL_TEST(test_vmm_has_no_files),
+		CELL_TEST(test_vmm_has_no_shared_memory),
 		CELL_TEST(test_a_vmm_that_kills_its_shim_dies_with_it),
 		CELL_TEST(test_exit_takes_the_vmm_along),
 		CELL_TEST(test_unreleased_shim_ends),
@@ -441,6 +527,9 @@ int main(void)
 		CELL_TEST(test_status_file_is_not_trusted),
 		CELL_TEST(test_list_and_remains),
 		cmocka_unit_test_setup_teardown(test_namespaces, open_root_cell, fixture_teardown),
+		// The last: it leaves the process in a mount namespace of its own.
+		cmocka_unit_test_setup_teardown(test_kvm_is_the_vmms_own, open_kvm_cell,
+						fixture_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

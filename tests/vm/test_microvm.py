@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real microVMs: QEMU's microvm machine under TCG, Debian's kernel, penstock-init."""
 
+import os
+
 import pytest
 
 from harness import documents
@@ -60,6 +62,10 @@ def test_the_vmm_is_unprivileged(host, network):
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     with open(f"/proc/{vmm[0]}/net/dev", encoding="ascii") as file:
         assert [line.split(":")[0].strip() for line in file if ":" in line] == ["lo"]
+    assert set(os.listdir(f"/proc/{vmm[0]}/root")) == {"bin", "dev", "lib", "lib64", "proc", "usr"}
+    assert set(os.listdir(f"/proc/{vmm[0]}/root/dev")) == {"null", "urandom"}
+    assert all("ro" in mount.split()[5].split(",") for mount in
+               open(f"/proc/{vmm[0]}/mountinfo", encoding="ascii") if mount.split()[4] != "/proc")
     network.stop_task("t")
 
 
