@@ -103,8 +103,7 @@ static size_t path_length(const char *path)
 static void check_volume_path(const struct links *links, const struct efs_volume *volume,
 			      uint32_t index)
 {
-	const struct model_object *object =
-		links->lookup(links->context, MODEL_FILE_SYSTEM, volume->file_system_id);
+	const struct model_object *object = find(links, MODEL_FILE_SYSTEM, volume->file_system_id);
 	char pointer[64];
 
 	if (!object ||
