@@ -86,6 +86,17 @@ static int mount_on(int target_fd, const char *source, const char *type, unsigne
 	return mount(source, target, type, flags, options);
 }
 
+// What a bind mount shows can be written to until it is mounted once more.
+static int make_read_only(int root_fd, const char *path, unsigned long flags)
+{
+	scoped_fd int top = open_in_root(root_fd, path, O_PATH); // now the mount on it
+
+	return top < 0 ? -1
+		       : mount_on(top, NULL, NULL,
+				  MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | flags,
+				  NULL);
+}
+
 // ---------------------------------------------------------------- /proc, /dev, /sys
 
 static const struct {
@@ -168,7 +179,6 @@ static const struct {
 static int shade_path(int root_fd, size_t index, const char *null_device)
 {
 	scoped_fd int target = open_in_root(root_fd, shades[index].path, O_PATH);
-	scoped_fd int again = -1;
 	char self[32];
 
 	if (target < 0)
@@ -180,12 +190,7 @@ static int shade_path(int root_fd, size_t index, const char *null_device)
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", target);
 	if (mount_on(target, self, NULL, MS_BIND | MS_REC, NULL) < 0)
 		return -1;
-	again = open_in_root(root_fd, shades[index].path, O_PATH); // now the mount on top
-	return again < 0 ? -1
-			 : mount_on(again, NULL, NULL,
-				    MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV |
-					    MS_NOEXEC,
-				    NULL);
+	return make_read_only(root_fd, shades[index].path, MS_NOEXEC);
 }
 
 static int shade_machine(int root_fd, struct error *err)
@@ -204,29 +209,38 @@ static int shade_machine(int root_fd, struct error *err)
 
 // ---------------------------------------------------------------- names and volumes
 
-static int mount_names(int root_fd, uint32_t index, struct error *err)
+static int mount_name(int root_fd, uint32_t index, const char *name, bool read_only,
+		      struct error *err)
+{
+	scoped_fd int target = make_file_in_root(root_fd, "/etc", name, err);
+	char source[96], path[32];
+
+	if (target < 0)
+		return target;
+	snprintf(source, sizeof(source), INIT_BASE "/disk/containers/%u/etc/%s", index, name);
+	snprintf(path, sizeof(path), "/etc/%s", name);
+	if (mount_on(target, source, NULL, MS_BIND, NULL) < 0 ||
+	    (read_only && make_read_only(root_fd, path, 0) < 0))
+		return error_errno(err, "mount %s", path);
+	return 0;
+}
+
+// As writable as the root around them.
+static int mount_names(int root_fd, const struct container_plan *plan, struct error *err)
 {
 	static const char *const names[] = {"resolv.conf", "hosts", "hostname"};
+	int result = 0;
 
-	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
-		scoped_fd int target = make_file_in_root(root_fd, "/etc", names[i], err);
-		char source[96];
-
-		if (target < 0)
-			return target;
-		snprintf(source, sizeof(source), INIT_BASE "/disk/containers/%u/etc/%s", index,
-			 names[i]);
-		if (mount_on(target, source, NULL, MS_BIND, NULL) < 0)
-			return error_errno(err, "mount /etc/%s", names[i]);
-	}
-	return 0;
+	for (size_t i = 0; result == 0 && i < ARRAY_LENGTH(names); i++)
+		result =
+			mount_name(root_fd, plan->index, names[i], plan->spec->read_only_root, err);
+	return result;
 }
 
 static int mount_volume(int root_fd, const struct guest_manifest *manifest,
 			const struct guest_mount *place, struct error *err)
 {
 	scoped_fd int target = make_in_root(root_fd, place->path, err);
-	scoped_fd int again = -1;
 	char source[PATH_MAX];
 
 	if (target < 0)
@@ -235,17 +249,20 @@ static int mount_volume(int root_fd, const struct guest_manifest *manifest,
 	if (mount_on(target, source, NULL, MS_BIND, NULL) < 0)
 		return error_errno(err, "mount volume %s on %s",
 				   manifest->volumes[place->volume].name, place->path);
-	if (!place->read_only)
-		return 0;
-	again = open_in_root(root_fd, place->path, O_PATH | O_DIRECTORY);
-	if (again < 0 ||
-	    mount_on(again, NULL, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV,
-		     NULL) < 0)
+	if (place->read_only && make_read_only(root_fd, place->path, 0) < 0)
 		return error_errno(err, "make %s read-only", place->path);
 	return 0;
 }
 
 // ---------------------------------------------------------------- the whole
+
+// As with Docker, it need not be there; the root can still be written to.
+static int make_working_directory(int root_fd, const char *path, struct error *err)
+{
+	scoped_fd int fd = make_in_root(root_fd, path, err);
+
+	return fd < 0 ? error_wrap(err, "working directory") : 0;
+}
 
 static int pivot(const char *root, bool read_only, struct error *err)
 {
@@ -278,8 +295,10 @@ int init_rootfs_enter(const struct container_plan *plan, struct error *err)
 	if (result == 0)
 		result = shade_machine(root_fd, err);
 	if (result == 0)
-		result = mount_names(root_fd, plan->index, err);
+		result = mount_names(root_fd, plan, err);
 	for (uint32_t i = 0; result == 0 && i < spec->mount_count; i++)
 		result = mount_volume(root_fd, plan->manifest, &spec->mounts[i], err);
+	if (result == 0)
+		result = make_working_directory(root_fd, spec->directory, err);
 	return result < 0 ? result : pivot(root, spec->read_only_root, err);
 }

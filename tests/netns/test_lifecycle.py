@@ -169,11 +169,12 @@ def test_environment_user_and_directory(network):
 
 
 def test_a_read_only_root(network):
-    network.put(
-        "/v1/tasks/t", task(shell("main", "echo x >/file || echo refused", readonlyRootFilesystem=True))
-    ).expect(201)
-    network.wait_task("t", is_stopped)
-    assert "refused" in network.log("t")
+    script = "pwd; for file in /file /etc/hosts; do (echo x >>$file) || echo refused; done; echo x >/dev/shm/file; exit 3"
+    document = task(shell("main", script, readonlyRootFilesystem=True, workingDirectory="/made/for/it"))
+    network.put("/v1/tasks/t", document).expect(201)
+    assert container(network.wait_task("t", is_stopped)["status"], "main")["exitCode"] == 3
+    log = network.log("t")
+    assert log.startswith("/made/for/it\n") and log.count("refused") == 2
 
 
 def test_containers_share_the_ephemeral_disk(network):
