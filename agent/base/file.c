@@ -11,8 +11,8 @@
 
 #include "agent/base/scope.h"
 
-static int read_all(int fd, const char *path, size_t max_bytes, char **ret_text, size_t *ret_length,
-		    struct error *err)
+int file_read_fd(int fd, const char *path, size_t max_bytes, char **ret_text, size_t *ret_length,
+		 struct error *err)
 {
 	size_t capacity = 4096, length = 0;
 	scoped_free char *text = malloc(capacity + 1);
@@ -56,7 +56,7 @@ int file_read(int directory_fd, const char *path, size_t max_bytes, char **ret_t
 
 	if (fd < 0)
 		return error_errno(err, "open %s", path);
-	return read_all(fd, path, max_bytes, ret_text, ret_length, err);
+	return file_read_fd(fd, path, max_bytes, ret_text, ret_length, err);
 }
 
 static int write_all(int fd, const char *bytes, size_t length)

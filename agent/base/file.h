@@ -13,6 +13,10 @@
 int file_read(int directory_fd, const char *path, size_t max_bytes, char **ret_text,
 	      size_t *ret_length, struct error *err);
 
+// The same of an open file; `path` is for messages.
+int file_read_fd(int fd, const char *path, size_t max_bytes, char **ret_text, size_t *ret_length,
+		 struct error *err);
+
 // Replaces `path` by `text`: temporary file beside it, fsync, rename, fsync of
 // the directory. Afterwards either the old or the new content is there, whole.
 int file_write_atomic(int directory_fd, const char *path, const void *bytes, size_t length,

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -222,6 +223,9 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	umask(0);
+	// What init forks into a container is a copy of it, with the token and every environment,
+	// until it executes another program. Nobody in there may look at that.
+	prctl(PR_SET_DUMPABLE, 0);
 	result = run_task(argv, &arena, &err);
 	if (result < 0)
 		fprintf(stderr, "penstock-init: %s\n", err.message);

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include "agent/base/arena.h"
 #include "agent/base/error.h"
@@ -156,11 +157,14 @@ int init_container_started(struct container *container, struct error *err);
 // fork() into new namespaces, with a pidfd.
 int init_clone(uint64_t flags, int *ret_pidfd);
 
-// Child side: default signals, own session, stdin from /dev/null, all else close-on-exec (-1:
-// /dev/null).
-void init_child_prepare(int stdout_fd, int stderr_fd);
-// Writes the message and exits.
-_Noreturn void init_child_fail(int fd, const struct error *err);
+enum {
+	INIT_CHILD_FD = STDERR_FILENO + 1, // what a child keeps besides its standard ones
+	INIT_CHILD_FAILED = 127,           // its exit status when it could not exec
+};
+// Child side: default signals, own session, stdin from /dev/null (and the others, when -1).
+// `kept_fd` becomes INIT_CHILD_FD; all others are closed: names that an image chooses are looked up
+// next, and none may lead through /proc/self/fd to what is init's.
+void init_child_prepare(int stdout_fd, int stderr_fd, int kept_fd);
 struct container_plan {
 	const struct guest_container *spec;
 	const struct guest_manifest *manifest;

@@ -6,6 +6,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -14,8 +15,6 @@
 
 #include "agent/base/clock.h"
 #include "agent/base/scope.h"
-
-enum { STDERR = 2, FAILURE_STATUS = 127 };
 
 int init_clone(uint64_t flags, int *ret_pidfd)
 {
@@ -28,7 +27,7 @@ int init_clone(uint64_t flags, int *ret_pidfd)
 	return (int)syscall(SYS_clone3, &arguments, sizeof(arguments));
 }
 
-void init_child_prepare(int stdout_fd, int stderr_fd)
+void init_child_prepare(int stdout_fd, int stderr_fd, int kept_fd)
 {
 	sigset_t none;
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -39,18 +38,12 @@ void init_child_prepare(int stdout_fd, int stderr_fd)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
 	umask(022);
-	dup2(null_fd, 0);
-	dup2(stdout_fd < 0 ? null_fd : stdout_fd, 1);
-	dup2(stderr_fd < 0 ? null_fd : stderr_fd, STDERR);
-	syscall(SYS_close_range, STDERR + 1, ~0u, CLOSE_RANGE_CLOEXEC);
-}
-
-_Noreturn void init_child_fail(int fd, const struct error *err)
-{
-	ssize_t ignored = write(fd, err->message, strlen(err->message));
-
-	(void)ignored;
-	_exit(FAILURE_STATUS);
+	dup2(null_fd, STDIN_FILENO);
+	dup2(stdout_fd < 0 ? null_fd : stdout_fd, STDOUT_FILENO);
+	dup2(stderr_fd < 0 ? null_fd : stderr_fd, STDERR_FILENO);
+	if (kept_fd != INIT_CHILD_FD)
+		dup3(kept_fd, INIT_CHILD_FD, O_CLOEXEC);
+	syscall(SYS_close_range, INIT_CHILD_FD + 1, ~0u, 0);
 }
 
 static _Noreturn void run_child(const struct container_plan *plan, int stdout_fd, int stderr_fd,
@@ -58,10 +51,11 @@ static _Noreturn void run_child(const struct container_plan *plan, int stdout_fd
 {
 	struct error err = {0};
 
-	init_child_prepare(stdout_fd, stderr_fd);
+	init_child_prepare(stdout_fd, stderr_fd, start_fd);
 	if (init_rootfs_enter(plan, &err) == 0)
 		init_identity_exec(plan->spec, plan->spec->arguments, &err);
-	init_child_fail(start_fd, &err);
+	dprintf(INIT_CHILD_FD, "%s", err.message);
+	_exit(INIT_CHILD_FAILED);
 }
 
 struct pipe_pair {

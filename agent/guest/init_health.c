@@ -14,20 +14,18 @@
 
 #include "agent/base/scope.h"
 
-enum { STDERR_FD = 2 };
-
 static const int64_t second_us = 1000000;
 
 static _Noreturn void run_check(const struct container *container)
 {
-	struct error err = {0};
+	struct error unread; // as with Docker, only the exit status counts
 
-	init_child_prepare(-1, -1);
-	if (setns(container->pidfd, CLONE_NEWNS) < 0)
-		error_errno(&err, "enter the container");
-	else
-		init_identity_exec(container->spec, container->spec->health.arguments, &err);
-	init_child_fail(STDERR_FD, &err);
+	init_child_prepare(-1, -1, container->pidfd);
+	if (setns(INIT_CHILD_FD, CLONE_NEWNS | CLONE_NEWIPC) == 0) {
+		close(INIT_CHILD_FD);
+		init_identity_exec(container->spec, container->spec->health.arguments, &unread);
+	}
+	_exit(INIT_CHILD_FAILED);
 }
 
 // Children of init are born in the container's pid namespace while it is set for them.

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/openat2.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,6 +42,14 @@ struct identity {
 // ---------------------------------------------------------------- passwd and group
 
 enum { FIELDS_MAX = 7 };
+// A link of the image may lead anywhere in its own root, but not through /proc to what some
+// process holds open.
+static int open_of_image(const char *path, uint64_t flags)
+{
+	struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
+
+	return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+}
 
 // Splits a line of a colon file; returns the number of fields.
 static size_t split_line(char *line, char *fields[FIELDS_MAX])
@@ -53,15 +62,22 @@ static size_t split_line(char *line, char *fields[FIELDS_MAX])
 }
 
 // Looks the user up by name, or by number when it is one.
+static int read_accounts(const char *path, char **ret_text)
+{
+	scoped_fd int fd = open_of_image(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	struct error ignored;
+
+	return fd < 0 ? -errno : file_read_fd(fd, path, ACCOUNTS_MAX, ret_text, NULL, &ignored);
+}
+
 static bool find_user(const char *user, struct identity *identity)
 {
 	scoped_free char *text = NULL;
-	struct error ignored;
 	char *rest, *line, *fields[FIELDS_MAX];
 	uint32_t number;
 	bool numeric = parse_u32(user, ID_MAX, &number) == 0;
 
-	if (file_read(AT_FDCWD, "/etc/passwd", ACCOUNTS_MAX, &text, NULL, &ignored) < 0)
+	if (read_accounts("/etc/passwd", &text) < 0)
 		return false;
 	for (rest = text; (line = strsep(&rest, "\n"));) {
 		uint32_t uid, gid;
@@ -94,11 +110,10 @@ static bool is_member(char *members, const char *name)
 static bool find_groups(const char *group, struct identity *identity)
 {
 	scoped_free char *text = NULL;
-	struct error ignored;
 	char *rest, *line, *fields[FIELDS_MAX];
 	bool found = !group || parse_u32(group, ID_MAX, &identity->gid) == 0;
 
-	if (file_read(AT_FDCWD, "/etc/group", ACCOUNTS_MAX, &text, NULL, &ignored) < 0)
+	if (read_accounts("/etc/group", &text) < 0)
 		return found;
 	for (rest = text; (line = strsep(&rest, "\n"));) {
 		uint32_t gid;
@@ -216,11 +231,9 @@ static const char **make_environment(const struct guest_container *spec,
 
 static int enter_directory(const char *path, struct error *err)
 {
-	if (!*path)
-		path = "/";
-	if (chdir(path) == 0)
-		return 0;
-	if (errno != ENOENT || directory_make(path, 0755, err) < 0 || chdir(path) < 0)
+	scoped_fd int fd = open_of_image(*path ? path : "/", O_PATH | O_DIRECTORY);
+
+	if (fd < 0 || fchdir(fd) < 0)
 		return error_errno(err, "working directory %s", path);
 	return 0;
 }

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from harness.client import container, is_stopped
-from harness.documents import shell, task
+from harness.documents import IDLE, shell, task
 from harness.host import IMAGES
 
 CONTENT = "the host's own\n"
@@ -39,6 +39,19 @@ def host(make_host, tmp_path, trap):
     run("mksquashfs", str(tree), str(images / "trap.squashfs"), "-noappend", "-no-progress", "-quiet")
     shutil.copy(IMAGES / "busybox.json", images / "trap.json")
     return make_host(image_directory=images)
+
+
+def test_no_way_through_descriptors(host, network):
+    """Image directories, log pipes: what init holds is no working directory of a container."""
+    strays = [shell(f"fd{number}", "pwd -P; exit 3", essential=False, image="trap",
+                    workingDirectory=f"/proc/self/fd/{number}")
+              for number in range(3, 12)]
+    host.client.run_task("t", task(shell("main", IDLE, image="trap"), *strays))
+    for stray in strays:
+        host.client.wait_task("t", lambda status: container(status, stray["name"])["lastStatus"] == "STOPPED")
+        assert host.client.log("t", stray["name"]) == ""
+    status = host.client.stop_task("t")["status"]
+    assert all("working directory" in container(status, stray["name"])["reason"] for stray in strays)
 
 
 def test_links_and_pipes_of_an_image(host, network, trap):

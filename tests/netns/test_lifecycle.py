@@ -152,6 +152,23 @@ def test_health_checks_decide(network):
 
 def test_an_unknown_image_fails_the_task_by_name(network):
     broken = task({"name": "main", "image": "nothing-like-this"})
+@pytest.mark.slow
+def test_a_failing_check_tells_nothing(network):
+    """Until it executes its program a check is a copy of init, secrets and all; here the search takes long."""
+    check = {"command": ["CMD", "nothing-like-this"], "interval": 5, "timeout": 2, "retries": 1}
+    spy = """exec 2>/dev/null; PATH=/bin
+        for i in $(seq 39); do ln -s $(printf './%.0s' $(seq 1000))l$((i + 1)) /l$i; done
+        while :; do for p in /proc/[0-9]*; do
+            [ $p != /proc/1 ] && read -r name <$p/comm && echo "saw $name" && true <$p/environ && echo "opened $name"
+        done; done"""
+    path = {"name": "PATH", "value": "/l1:" * 500 + "/bin"}
+    network.run_task("t", task(shell("main", spy, healthCheck=check, environment=[path])))
+    network.wait_task("t", lambda status: container(status, "main")["healthStatus"] == "UNHEALTHY")
+    log = network.log("t")
+    assert "saw penstock-init" in log and "opened" not in log
+    network.stop_task("t")
+
+
     network.put("/v1/tasks/t", broken).expect(201)
     stopped = network.wait_task("t", is_stopped)["status"]
     assert stopped["stopCode"] == "TaskFailedToStart"
