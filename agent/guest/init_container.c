@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A container's first process: pid 1 of its own pid namespace, in its own mount namespace;
-// network, hostname and ipc are the task's. Its pidfd is the handle for signals and health checks.
+// A container's first process: pid 1 of its own pid namespace, in its own mount and ipc
+// namespaces; network and hostname are the task's. Its pidfd is the handle for signals and health
+// checks.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
@@ -94,7 +95,8 @@ int init_container_start(struct container *container, const struct guest_manifes
 	int result = open_pipes(pipes, err);
 
 	if (result == 0) {
-		container->pid = init_clone(CLONE_NEWPID | CLONE_NEWNS, &container->pidfd);
+		container->pid =
+			init_clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC, &container->pidfd);
 		if (container->pid == 0)
 			run_child(&plan, pipes[0].write_fd, pipes[1].write_fd, pipes[2].write_fd);
 		if (container->pid < 0)

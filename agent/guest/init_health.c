@@ -2,7 +2,8 @@
 // Health checks, as Docker counts them: the first one an interval after the start, the
 // next an interval after the last ended; `retries` failures in a row make the container
 // unhealthy, one success healthy; failures within the start period do not count.
-// A check runs as a process inside the container: its pid and mount namespaces, user, environment.
+// A check runs as a process inside the container: its pid, mount and ipc namespaces, user,
+// environment.
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>

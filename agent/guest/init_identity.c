@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "agent/guest/init.h"
@@ -41,7 +42,6 @@ struct identity {
 
 // ---------------------------------------------------------------- passwd and group
 
-enum { FIELDS_MAX = 7 };
 // A link of the image may lead anywhere in its own root, but not through /proc to what some
 // process holds open.
 static int open_of_image(const char *path, uint64_t flags)
@@ -50,6 +50,8 @@ static int open_of_image(const char *path, uint64_t flags)
 
 	return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 }
+
+enum { FIELDS_MAX = 7 };
 
 // Splits a line of a colon file; returns the number of fields.
 static size_t split_line(char *line, char *fields[FIELDS_MAX])
@@ -61,7 +63,6 @@ static size_t split_line(char *line, char *fields[FIELDS_MAX])
 	return count;
 }
 
-// Looks the user up by name, or by number when it is one.
 static int read_accounts(const char *path, char **ret_text)
 {
 	scoped_fd int fd = open_of_image(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
@@ -70,6 +71,7 @@ static int read_accounts(const char *path, char **ret_text)
 	return fd < 0 ? -errno : file_read_fd(fd, path, ACCOUNTS_MAX, ret_text, NULL, &ignored);
 }
 
+// Looks the user up by name, or by number when it is one.
 static bool find_user(const char *user, struct identity *identity)
 {
 	scoped_free char *text = NULL;
@@ -106,7 +108,8 @@ static bool is_member(char *members, const char *name)
 	return false;
 }
 
-// The gid of `group` (when not NULL), and the supplementary groups of the user.
+// The gid of `group`; when that is NULL, the supplementary groups of the user: as with Docker, a
+// group that is named is the only one.
 static bool find_groups(const char *group, struct identity *identity)
 {
 	scoped_free char *text = NULL;
@@ -124,7 +127,7 @@ static bool find_groups(const char *group, struct identity *identity)
 			identity->gid = gid;
 			found = true;
 		}
-		if (identity->name[0] && identity->group_count < GROUPS_MAX &&
+		if (!group && identity->name[0] && identity->group_count < GROUPS_MAX &&
 		    is_member(fields[3], identity->name))
 			identity->groups[identity->group_count++] = gid;
 	}
@@ -181,12 +184,21 @@ static int set_capabilities(uint64_t set, struct error *err)
 	return 0;
 }
 
+// What Fargate gives. Where it may not be raised (netns driver without CAP_SYS_RESOURCE) it stays.
+static void set_limits(void)
+{
+	const struct rlimit files = {65535, 65535};
+
+	setrlimit(RLIMIT_NOFILE, &files);
+}
+
 static int become(const struct identity *identity, struct error *err)
 {
 	int result = drop_bounding_set(err);
 
 	if (result < 0)
 		return result;
+	set_limits();
 	if (setgroups(identity->group_count, identity->groups) < 0 ||
 	    setresgid(identity->gid, identity->gid, identity->gid) < 0 ||
 	    setresuid(identity->uid, identity->uid, identity->uid) < 0)

@@ -140,9 +140,11 @@ def test_a_stopped_task_is_metered_and_forgotten_in_time(make_host):
 
 @pytest.mark.slow
 def test_health_checks_decide(network):
-    check = {"command": ["CMD-SHELL", "test -e /tmp/well"], "interval": 5, "timeout": 60, "retries": 10}
+    same_place = " && ".join(f'[ "$(readlink /proc/self/ns/{kind})" = "$(readlink /proc/1/ns/{kind})" ]'
+                             for kind in ("pid", "mnt", "ipc", "net", "uts"))
+    check = {"command": ["CMD-SHELL", same_place], "interval": 5, "timeout": 60, "retries": 10}
     document = task(
-        shell("main", "touch /tmp/well; " + IDLE, healthCheck=check),
+        shell("main", IDLE, healthCheck=check),
         shell("late", IDLE, dependsOn=[{"containerName": "main", "condition": "HEALTHY"}]),
     )
     status = network.run_task("t", document)["status"]
@@ -150,8 +152,6 @@ def test_health_checks_decide(network):
     network.stop_task("t")
 
 
-def test_an_unknown_image_fails_the_task_by_name(network):
-    broken = task({"name": "main", "image": "nothing-like-this"})
 @pytest.mark.slow
 def test_a_failing_check_tells_nothing(network):
     """Until it executes its program a check is a copy of init, secrets and all; here the search takes long."""
@@ -169,6 +169,8 @@ def test_a_failing_check_tells_nothing(network):
     network.stop_task("t")
 
 
+def test_an_unknown_image_fails_the_task_by_name(network):
+    broken = task({"name": "main", "image": "nothing-like-this"})
     network.put("/v1/tasks/t", broken).expect(201)
     stopped = network.wait_task("t", is_stopped)["status"]
     assert stopped["stopCode"] == "TaskFailedToStart"
@@ -183,6 +185,20 @@ def test_environment_user_and_directory(network):
     ).expect(201)
     network.wait_task("t", is_stopped)
     assert "hello 1000 /tmp" in network.log("t")
+
+
+def test_what_a_container_is_given(network):
+    """Groups as with Docker, an ipc namespace of its own."""
+    script = "id -G; readlink /proc/self/ns/ipc; exec sleep 60"
+    users = {"named": "web", "other": "web:nogroup", "main": "0"}
+    containers = [shell(name, script, user=user) for name, user in users.items()]
+    network.run_task("t", task(*containers))
+    for name in users:
+        network.wait_log("t", "ipc:", name)
+    said = {name: network.log("t", name).splitlines() for name in users}
+    network.stop_task("t")
+    assert {name: lines[0] for name, lines in said.items()} == {"named": "1000 50", "other": "65534", "main": "0"}
+    assert len({lines[1] for lines in said.values()}) == 3
 
 
 def test_a_read_only_root(network):
