@@ -148,7 +148,7 @@ struct container {
 // Clones the container's first process. Its result comes over start_fd.
 int init_container_start(struct container *container, const struct guest_manifest *manifest,
 			 uint32_t index, struct error *err);
-// Asks for the end: SIGTERM now, SIGKILL at stopTimeout.
+// Asks for the end: its stop signal now, SIGKILL at stopTimeout.
 void init_container_stop(struct container *container, int64_t now_us);
 void init_container_kill(struct container *container);
 // Takes what came over start_fd; -EAGAIN when nothing did, 0 when it runs, else the child's error.

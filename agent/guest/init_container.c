@@ -136,7 +136,7 @@ static void send_signal(const struct container *container, int number)
 
 void init_container_stop(struct container *container, int64_t now_us)
 {
-	send_signal(container, SIGTERM);
+	send_signal(container, (int)container->spec->stop_signal);
 	container->kill_us = now_us + (int64_t)container->spec->stop_timeout_s * 1000000;
 }
 

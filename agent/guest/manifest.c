@@ -46,6 +46,7 @@ static const struct line_field container_fields[] = {
 	NUMBER(struct guest_container, image, "image", GUEST_IMAGES_MAX - 1),
 	FLAG(struct guest_container, essential, "essential"),
 	STRING(struct guest_container, user, "user"),
+	NUMBER(struct guest_container, stop_signal, "stop-signal", 64),
 	STRING(struct guest_container, directory, "directory"),
 	FLAG(struct guest_container, read_only_root, "read-only-root"),
 	NUMBER(struct guest_container, start_timeout_s, "start-timeout", 86400),

@@ -134,6 +134,7 @@ struct guest_container {
 	const char *directory; // working directory, "" is "/"
 	bool read_only_root;
 	uint32_t start_timeout_s, stop_timeout_s;
+	uint32_t stop_signal;
 	const char **arguments; // entry point and command, merged with the image's
 	uint32_t argument_count;
 	const char **environment; // "NAME=value", merged with the image's

@@ -3,7 +3,10 @@
 #include "agent/model/image_config.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <string.h>
 
+#include "agent/base/number.h"
 #include "agent/model/fields.h"
 
 enum { LIST_MAX = 128 };
@@ -44,6 +47,25 @@ static const struct field image_fields[] = {
 };
 static const struct field_table image_table = {FIELD_TABLE(image_config, image_fields),
 					       .open = true};
+
+int image_config_stop_signal(const struct image_config *config)
+{
+	static const char prefix[] = "SIG", real_time[] = "RTMIN+";
+	const char *name = config->stop_signal;
+	uint32_t number;
+
+	if (parse_u32(name, (uint32_t)SIGRTMAX, &number) == 0 && number > 0)
+		return (int)number;
+	if (strncasecmp(name, prefix, strlen(prefix)) == 0)
+		name += strlen(prefix);
+	if (strncasecmp(name, real_time, strlen(real_time)) == 0 &&
+	    parse_u32(name + strlen(real_time), (uint32_t)(SIGRTMAX - SIGRTMIN), &number) == 0)
+		return SIGRTMIN + (int)number;
+	for (int i = 1; i < SIGRTMIN; i++)
+		if (sigabbrev_np(i) && strcasecmp(name, sigabbrev_np(i)) == 0)
+			return i;
+	return SIGTERM;
+}
 
 void image_config_default(struct image_config *ret_config)
 {

@@ -19,8 +19,11 @@ struct image_config {
 	uint32_t environment_count;
 	const char *user;
 	const char *working_directory;
-	const char *stop_signal; // "SIGTERM" when absent
+	const char *stop_signal; // "SIGQUIT", "quit", "3", "SIGRTMIN+3"; "SIGTERM" when absent
 };
+
+// The number of its stop signal; a name that is none means SIGTERM, as with Docker.
+int image_config_stop_signal(const struct image_config *config);
 
 // What an image without a configuration file has.
 void image_config_default(struct image_config *ret_config);

@@ -73,7 +73,11 @@ static void write_ports(struct json_writer *writer, const struct container_spec 
 	json_array_begin(writer, "Ports");
 	for (uint32_t i = 0; i < container->port_count; i++) {
 		json_object_begin(writer, NULL);
-		json_number(writer, "ContainerPort", container->ports[i].first_port);
+		if (container->ports[i].container_port_range[0])
+			json_string(writer, "ContainerPortRange",
+				    container->ports[i].container_port_range);
+		else
+			json_number(writer, "ContainerPort", container->ports[i].first_port);
 		json_string(writer, "Protocol", "tcp");
 		json_object_end(writer);
 	}

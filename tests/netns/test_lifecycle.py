@@ -3,6 +3,7 @@
 
 import json
 import select
+import shutil
 import subprocess
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from harness import documents
 from harness.client import PATIENCE, container, eventually, is_running, is_stopped
 from harness.documents import IDLE, shell, task
-from harness.host import program
+from harness.host import IMAGES, command_line, program
 
 
 def test_runs_and_stops(host, network):
@@ -55,6 +56,24 @@ def test_an_essential_exit_stops_the_task(network):
     assert stopped["stoppedReason"] == "Essential container in task exited"
     assert container(stopped, "main")["exitCode"] == 3
     assert container(stopped, "side")["lastStatus"] == "STOPPED"
+
+
+def test_an_image_names_its_stop_signal_and_command(make_host, tmp_path):
+    config = json.loads((IMAGES / "busybox.json").read_text())
+    config["config"]["StopSignal"] = "SIGUSR1"
+    (tmp_path / "busybox.json").write_text(json.dumps(config))
+    shutil.copy(IMAGES / "busybox.squashfs", tmp_path)
+    client = make_host(image_directory=tmp_path).client
+    client.apply(documents.network())
+    client.run_task("t", task(shell("main", IDLE.replace("exit 0' TERM", "exit 5' USR1"), stopTimeout=60)))
+    client.wait_log("t", "up")
+    assert container(client.stop_task("t")["status"], "main")["exitCode"] == 5
+
+    del config["config"]["Cmd"]
+    (tmp_path / "busybox.json").write_text(json.dumps(config))
+    client.put("/v1/tasks/u", task({"name": "main", "image": "busybox"})).expect(201)
+    stopped = client.wait_task("u", is_stopped)["status"]
+    assert stopped["stoppedReason"].startswith("CannotCreateContainerError: container main: neither")
 
 
 def test_a_signal_is_128_and_its_number(host, network):

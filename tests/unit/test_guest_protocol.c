@@ -14,7 +14,7 @@
 #define HEAD "penstock-manifest 1\ntask id=t hostname=h domain=\n"
 #define CONTAINER(name)                                                                            \
 	"container name=" name " id=0 image=0 essential=1 user= directory= read-only-root=0 "      \
-	"start-timeout=1 stop-timeout=1\nargument value=sh\n"
+	"start-timeout=1 stop-timeout=1 stop-signal=15\nargument value=sh\n"
 #define VOLUME "volume name=d kind=directory server= port=0 path= deadline-ms=0\n"
 
 static const char *arguments[] = {"sh", "-c", "echo 100% \"done\"\n", "", "\xc3\xa9\x01\x7f", NULL};
@@ -45,6 +45,7 @@ static struct guest_manifest example(void)
 				.read_only_root = true,
 				.start_timeout_s = 180,
 				.stop_timeout_s = 30,
+				.stop_signal = 3,
 				.arguments = arguments,
 				.argument_count = 5,
 				.environment = environment,
@@ -90,6 +91,7 @@ static void test_manifest_comes_back(void **state)
 	assert_string_equal(found.containers[0].environment[0], "A=b c");
 	assert_string_equal(found.volumes[1].path, "/fs-1/my app");
 	assert_true(found.containers[0].mounts[0].read_only);
+	assert_int_equal(found.containers[0].stop_signal, 3);
 	assert_int_equal(found.containers[1].dependencies[0].condition, GUEST_CONDITION_HEALTHY);
 	assert_int_equal(guest_manifest_encode(&found, &second, &err), 0);
 	assert_string_equal(first.data, second.data);

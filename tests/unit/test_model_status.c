@@ -21,7 +21,8 @@
 static const char task_text[] =
 	"{\"cpu\":\"0.5 vCPU\",\"memory\":\"1 GB\",\"containerDefinitions\":["
 	"{\"name\":\"web\",\"image\":\"busybox\",\"environment\":[{\"name\":\"KEY\",\"value\":"
-	"\"tops3cret\"}],\"portMappings\":[{\"containerPort\":80}]},"
+	"\"tops3cret\"}],\"portMappings\":[{\"containerPort\":80},{\"containerPortRange\":"
+	"\"8000-8009\"}]},"
 	"{\"name\":\"init\",\"image\":\"busybox\",\"essential\":false}],"
 	"\"networkConfiguration\":{\"awsvpcConfiguration\":{\"subnets\":[\"subnet-a\"],"
 	"\"securityGroups\":[\"sg-1\"]}}}";
@@ -259,6 +260,26 @@ static void test_image_config(void **state)
 	assert_string_equal(err.message, "/config/Cmd: must be a list, not a string");
 }
 
+static void test_stop_signals(void **state)
+{
+	static const struct {
+		const char *name;
+		int number;
+	} cases[] = {
+		{"SIGTERM", 15}, {"SIGQUIT", 3},    {"quit", 3},        {"WINCH", 28},
+		{"9", 9},        {"64", 64},        {"SIGRTMIN+3", 37}, {"RTMIN+31", 15},
+		{"0", 15},       {"65", 15},        {"SIGNOTHING", 15}, {"", 15},
+		{"SIG", 15},     {"SIGSIGINT", 15},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+		const struct image_config config = {.stop_signal = cases[i].name};
+
+		assert_int_equal(image_config_stop_signal(&config), cases[i].number);
+	}
+}
+
 static void test_stop_request(void **state)
 {
 	static const char text[] = "{\"reason\":\"deploy\",\"drainSeconds\":0}";
@@ -282,10 +303,14 @@ static void test_stop_request(void **state)
 static void check_container_metadata(const cJSON *container)
 {
 	const cJSON *network = cJSON_GetArrayItem(json_member(container, "Networks"), 0);
+	const cJSON *ports = json_member(container, "Ports");
 
 	assert_string_equal(text_at(container, "Name"), "web");
 	assert_string_equal(text_at(container, "KnownStatus"), "RUNNING");
 	assert_string_equal(text_at(container, "Type"), "NORMAL");
+	assert_true(json_member(cJSON_GetArrayItem(ports, 0), "ContainerPort")->valuedouble == 80);
+	assert_string_equal(text_at(cJSON_GetArrayItem(ports, 1), "ContainerPortRange"),
+			    "8000-8009");
 	assert_string_equal(text_at(network, "NetworkMode"), "awsvpc");
 	assert_string_equal(text_at(network, "IPv4SubnetCIDRBlock"), "10.0.1.0/24");
 	assert_string_equal(text_at(network, "SubnetGatewayIpv4Address"), "10.0.1.1/24");
@@ -386,6 +411,7 @@ int main(void)
 		cmocka_unit_test(test_docker_id),
 		cmocka_unit_test(test_object_status),
 		cmocka_unit_test(test_image_config),
+		cmocka_unit_test(test_stop_signals),
 		cmocka_unit_test(test_stop_request),
 		cmocka_unit_test(test_metadata),
 		cmocka_unit_test(test_error_document),
