@@ -117,8 +117,7 @@ void init_log_sent(struct log_stream *stream);
 // ---------------------------------------------------------------- containers
 
 struct health_run {
-	pid_t pid; // 0: none runs
-	int pidfd;
+	pid_t pid;           // 0: none runs
 	int64_t deadline_us; // of the running one
 	int64_t next_us;     // of the next one
 	uint32_t failures;   // in a row, outside the start period
@@ -137,7 +136,7 @@ struct container {
 	struct guest_container_status *status; // in the task's snapshot
 	pid_t pid;
 	int pidfd;
-	int start_fd; // end-of-file: exec succeeded; text: why not
+	int start_fd; // end-of-file: exec succeeded, or it was killed; text: why not
 	int64_t started_us;
 	int64_t kill_us; // SIGKILL then; 0: not asked to stop
 	bool killed;
@@ -151,11 +150,9 @@ int init_container_start(struct container *container, const struct guest_manifes
 // Asks for the end: its stop signal now, SIGKILL at stopTimeout.
 void init_container_stop(struct container *container, int64_t now_us);
 void init_container_kill(struct container *container);
-// Takes what came over start_fd; -EAGAIN when nothing did, 0 when it runs, else the child's error.
+// Takes what came over start_fd; -EAGAIN when nothing did, 0 when it runs, else the child's error
+// (-ECANCELED when it was killed before).
 int init_container_started(struct container *container, struct error *err);
-
-// fork() into new namespaces, with a pidfd.
-int init_clone(uint64_t flags, int *ret_pidfd);
 
 enum {
 	INIT_CHILD_FD = STDERR_FILENO + 1, // what a child keeps besides its standard ones

@@ -17,7 +17,7 @@
 #include "agent/base/clock.h"
 #include "agent/base/scope.h"
 
-int init_clone(uint64_t flags, int *ret_pidfd)
+static int clone_with_pidfd(uint64_t flags, int *ret_pidfd)
 {
 	struct clone_args arguments = {
 		.flags = flags | CLONE_PIDFD,
@@ -95,8 +95,8 @@ int init_container_start(struct container *container, const struct guest_manifes
 	int result = open_pipes(pipes, err);
 
 	if (result == 0) {
-		container->pid =
-			init_clone(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC, &container->pidfd);
+		container->pid = clone_with_pidfd(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC,
+						  &container->pidfd);
 		if (container->pid == 0)
 			run_child(&plan, pipes[0].write_fd, pipes[1].write_fd, pipes[2].write_fd);
 		if (container->pid < 0)
@@ -124,7 +124,7 @@ int init_container_started(struct container *container, struct error *err)
 		return -EAGAIN;
 	close_fd(&container->start_fd);
 	if (length <= 0)
-		return 0;
+		return container->killed ? -ECANCELED : 0;
 	text[length] = '\0';
 	return error_set(err, ENOEXEC, "%s", text);
 }

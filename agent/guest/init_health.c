@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "agent/guest/init.h"
@@ -37,7 +36,7 @@ static int start_check(struct container *container)
 
 	if (own < 0 || setns(container->pidfd, CLONE_NEWPID) < 0)
 		return -errno;
-	pid = init_clone(0, &container->health.pidfd);
+	pid = fork();
 	if (pid == 0)
 		run_check(container);
 	if (pid < 0)
@@ -50,7 +49,7 @@ static int start_check(struct container *container)
 
 void init_health_begin(struct container *container, int64_t now_us)
 {
-	container->health = (struct health_run){.pidfd = -1};
+	container->health = (struct health_run){0};
 	if (container->spec->health.argument_count)
 		container->health.next_us = now_us + container->spec->health.interval_s * second_us;
 }
@@ -82,7 +81,8 @@ void init_health_tick(struct container *container, int64_t now_us)
 		return;
 	if (run->pid) {
 		if (now_us >= run->deadline_us) {
-			syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+			kill(run->pid, SIGKILL);
+			kill(-run->pid, SIGKILL);     // what it started is in its session
 			run->deadline_us = INT64_MAX; // once: its end comes as a signal
 		}
 		return;
@@ -105,7 +105,6 @@ bool init_health_reaped(struct container *container, pid_t pid, int wait_status,
 	if (!run->pid || run->pid != pid)
 		return false;
 	run->pid = 0;
-	close_fd(&run->pidfd);
 	if (container->phase == CONTAINER_RUNNING)
 		conclude(container, WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0,
 			 now_us);

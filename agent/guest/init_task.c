@@ -217,7 +217,7 @@ static void check_started(struct task *task, struct container *container, int64_
 	struct error err = {0};
 	int result = init_container_started(container, &err);
 
-	if (result == -EAGAIN)
+	if (result == -EAGAIN || result == -ECANCELED)
 		return;
 	if (result < 0) {
 		// Its process ends by itself; that the reason stands is what counts then.
@@ -283,7 +283,10 @@ static void tick_stopping(struct task *task, int64_t now_us)
 		if (container->phase == CONTAINER_STOPPED)
 			continue;
 		all_stopped = false;
-		if (!container->kill_us && !has_live_dependents(task, i))
+		// It has not become its program yet, and would not hear a signal.
+		if (container->phase == CONTAINER_STARTING && !container->killed)
+			init_container_kill(container);
+		else if (!container->kill_us && !has_live_dependents(task, i))
 			init_container_stop(container, now_us);
 		if (container->kill_us && now_us >= container->kill_us && !container->killed)
 			init_container_kill(container);

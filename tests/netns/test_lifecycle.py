@@ -121,7 +121,7 @@ def test_a_failed_dependency_fails_the_task(network):
     network.put("/v1/tasks/t", document).expect(201)
     stopped = network.wait_task("t", is_stopped)["status"]
     assert stopped["stopCode"] == "TaskFailedToStart"
-    assert "TaskDependencyError" in stopped["stoppedReason"] or "setup" in stopped["stoppedReason"]
+    assert stopped["stoppedReason"] == "TaskDependencyError: container setup did not reach SUCCESS"
 
 
 def test_complete_takes_any_exit(network):
@@ -143,7 +143,45 @@ def test_a_dependency_past_its_start_timeout_fails_the_task(network):
     network.put("/v1/tasks/t", document).expect(201)
     stopped = network.wait_task("t", is_stopped)["status"]
     assert stopped["stopCode"] == "TaskFailedToStart", stopped
-    assert "setup" in stopped["stoppedReason"]
+    assert stopped["stoppedReason"] == "TaskDependencyError: container setup did not reach HEALTHY"
+
+
+def test_dependencies_order_the_end(network):
+    last = "trap 'sleep 1; echo main >>/data/order; exit 0' TERM; sleep 100000 & echo up; wait $!"
+    first = "trap 'echo base >>/data/order; cat /data/order; exit 0' TERM; sleep 100000 & echo up; wait $!"
+    patient = {"mountPoints": [mount()], "stopTimeout": 60}
+    document = task(
+        shell("main", last, dependsOn=[{"containerName": "base", "condition": "START"}], **patient),
+        shell("base", first, **patient),
+        volumes=[{"name": "data"}],
+    )
+    network.run_task("t", document)
+    for name in ("main", "base"):
+        network.wait_log("t", "up", name)
+    network.stop_task("t")
+    assert network.log("t", "base") == "up\nmain\nbase\n"
+
+
+def test_what_cannot_start_says_why(network):
+    broken = {"command": shell("command", "", command=["no-such-program"]), "user": shell("user", "", user="stranger"),
+              "group": shell("group", "", user="0:strangers")}
+    document = task(shell("main", IDLE), *({**container, "essential": False} for container in broken.values()))
+    network.run_task("t", document)
+    network.wait_log("t", "up")
+    status = network.stop_task("t")["status"]
+    assert {name: container(status, name)["reason"] for name in broken} == {
+        "command": 'CannotStartContainerError: exec "no-such-program": executable file not found in $PATH',
+        "user": "CannotStartContainerError: unable to find user stranger: no matching entries in passwd file",
+        "group": "CannotStartContainerError: unable to find group strangers: no matching entries in group file",
+    }
+    assert all("exitCode" not in container(status, name) for name in broken)
+
+
+def test_an_essential_container_that_cannot_start_fails_the_task(network):
+    network.put("/v1/tasks/t", task(shell("main", "", command=["no-such-program"]))).expect(201)
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "TaskFailedToStart"
+    assert stopped["stoppedReason"].startswith("CannotStartContainerError: exec")
 
 
 def test_a_stopped_task_is_metered_and_forgotten_in_time(make_host):
@@ -171,20 +209,46 @@ def test_health_checks_decide(network):
     network.stop_task("t")
 
 
+# Where a kernel takes its time to find that there is nothing.
+MAZE = "for i in $(seq 39); do ln -s $(printf './%.0s' $(seq 1000))l$((i + 1)) l$i; done"
+
+
+def test_a_container_that_has_not_begun_does_not_begin(network):
+    """It still looks for its program when the task is stopped."""
+    path = {"name": "PATH", "value": "/data/l1:" * 3000 + "/bin"}
+    document = task(
+        shell("main", IDLE),
+        shell("maze", "cd /data; " + MAZE, essential=False, mountPoints=[mount()]),
+        shell("late", IDLE, environment=[path], stopTimeout=60, mountPoints=[mount()],
+              dependsOn=[{"containerName": "maze", "condition": "SUCCESS"}]),
+        volumes=[{"name": "data"}],
+    )
+    network.put("/v1/tasks/t", document).expect(201)
+    network.wait_task("t", lambda status: container(status, "maze")["lastStatus"] == "STOPPED")
+    late = container(network.stop_task("t")["status"], "late")
+    assert "exitCode" not in late and network.log("t", "late") == ""
+
+
 @pytest.mark.slow
-def test_a_failing_check_tells_nothing(network):
-    """Until it executes its program a check is a copy of init, secrets and all; here the search takes long."""
-    check = {"command": ["CMD", "nothing-like-this"], "interval": 5, "timeout": 2, "retries": 1}
-    spy = """exec 2>/dev/null; PATH=/bin
-        for i in $(seq 39); do ln -s $(printf './%.0s' $(seq 1000))l$((i + 1)) /l$i; done
+def test_failing_checks(host, network):
+    """Until it executes its program a check is a copy of init, secrets and all: the container must not see that.
+    Past its timeout a check ends with all that it has started."""
+    missing = {"command": ["CMD", "nothing-like-this"], "interval": 5, "timeout": 2, "retries": 1}
+    endless = {"command": ["CMD-SHELL", "sleep 4711 & sleep 4711"], "interval": 5, "timeout": 2, "retries": 1}
+    spy = "exec 2>/dev/null; PATH=/bin; cd /; " + MAZE + """
         while :; do for p in /proc/[0-9]*; do
-            [ $p != /proc/1 ] && read -r name <$p/comm && echo "saw $name" && true <$p/environ && echo "opened $name"
+            [ $p != /proc/1 ] && read -r name <$p/comm || continue
+            true <$p/environ && name="opened $name"
+            [ "$name" = "$before" ] || echo "$name"; before=$name
         done; done"""
     path = {"name": "PATH", "value": "/l1:" * 500 + "/bin"}
-    network.run_task("t", task(shell("main", spy, healthCheck=check, environment=[path])))
-    network.wait_task("t", lambda status: container(status, "main")["healthStatus"] == "UNHEALTHY")
+    network.run_task("t", task(shell("main", spy, healthCheck=missing, environment=[path]),
+                               shell("side", IDLE, healthCheck=endless)))
+    for name in ("main", "side"):
+        network.wait_task("t", lambda status: container(status, name)["healthStatus"] == "UNHEALTHY")
+    assert not [pid for pid in host.task_pids("t") if "4711" in command_line(pid)]
     log = network.log("t")
-    assert "saw penstock-init" in log and "opened" not in log
+    assert "penstock-init" in log and "opened" not in log
     network.stop_task("t")
 
 
@@ -221,7 +285,8 @@ def test_what_a_container_is_given(network):
 
 
 def test_a_read_only_root(network):
-    script = "pwd; for file in /file /etc/hosts; do (echo x >>$file) || echo refused; done; echo x >/dev/shm/file; exit 3"
+    script = ("pwd; for file in /file /etc/hosts; do (echo x >>$file) || echo refused; done; "
+              "echo x >/dev/shm/file; exit 3")
     document = task(shell("main", script, readonlyRootFilesystem=True, workingDirectory="/made/for/it"))
     network.put("/v1/tasks/t", document).expect(201)
     assert container(network.wait_task("t", is_stopped)["status"], "main")["exitCode"] == 3
@@ -242,26 +307,6 @@ def test_containers_share_the_ephemeral_disk(network):
     assert "from-side" in log
     size_kib = next(int(word) for word in log.split() if word.isdigit() and int(word) > 1 << 20)
     assert 18 << 20 < size_kib <= 20 << 20
-
-
-def test_a_mount_inside_another_is_not_hidden(network):
-    inner = {"sourceVolume": "cache", "containerPath": "/data/cache"}
-    document = task(
-        shell("main", "touch /data/cache/x; ls /side", mountPoints=[inner, mount(), {**inner, "containerPath": "/side"}]),
-        volumes=[{"name": "data"}, {"name": "cache"}],
-    )
-    network.put("/v1/tasks/t", document).expect(201)
-    network.wait_task("t", is_stopped)
-    assert network.log("t").split()[-1] == "x"
-
-
-def test_a_container_may_have_the_longest_name(network):
-    names = ["n" * 254 + end for end in "ab"]
-    network.run_task("t", task(*(shell(name, f"echo {name[-1]}; sleep 100000") for name in names)))
-    for name in names:
-        network.wait_log("t", name[-1], name)
-        assert network.log("t", name).split()[-1] == name[-1]
-    network.stop_task("t")
 
 
 def test_metadata_is_answered_inside(network):
