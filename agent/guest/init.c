@@ -23,6 +23,7 @@ static const int64_t second_us = 1000000;
 enum {
 	CONNECT_DEADLINE_S = 30,
 	FAREWELL_DEADLINE_S = 10, // for the last log chunks and the last status
+	FLUSH_DEADLINE_S = 10,    // for file servers
 	POLL_MAX = 2 + AGENT_CONNECTIONS + 3 * GUEST_CONTAINERS_MAX,
 };
 
@@ -204,7 +205,9 @@ static int run_task(char **argv, struct arena *arena, struct error *err)
 	if (init_task_open(&task, err) < 0)
 		init_task_fail(&task, err);
 	run(&events, &agent, &task);
-	init_mounts_close(&task.manifest);
+	init_nfs_flush(&task.manifest, clock_monotonic_us() + FLUSH_DEADLINE_S * second_us);
+	if (!task.settings.virtual_machine) // whose mounts end with it
+		init_mounts_close(&task.manifest);
 	return 0;
 }
 
@@ -231,7 +234,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "penstock-init: %s\n", err.message);
 	if (!is_machine(argv))
 		return result < 0;
-	sync();
+	// No sync(2): the ephemeral disk ends with the task, and a file server may never answer.
 	reboot(RB_POWER_OFF);
 	return 1;
 }

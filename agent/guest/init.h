@@ -78,7 +78,7 @@ int init_mounts_container(const struct init_settings *settings,
 void init_mounts_volume_path(const struct guest_manifest *manifest, uint32_t volume,
 			     char *ret_path);
 int init_mounts_volume(const struct guest_manifest *manifest, uint32_t volume, struct error *err);
-// Unmounts overlays and disk; nothing uses them any more.
+// netns driver: unmounts overlays and disk; nothing uses them any more.
 void init_mounts_close(const struct guest_manifest *manifest);
 int init_mounts_usage(uint64_t *ret_size_bytes, uint64_t *ret_used_bytes);
 
@@ -95,6 +95,8 @@ int init_nfs_start(const struct init_settings *settings, const struct guest_volu
 int init_nfs_finish(struct volume_mount *mount, int wait_status, struct error *err);
 // What a volume says that was not mounted by its deadline.
 int init_nfs_overdue(const struct guest_volume *volume, struct error *err);
+// Has what containers wrote sent to the servers; waits for them until the deadline, no longer.
+void init_nfs_flush(const struct guest_manifest *manifest, int64_t deadline_us);
 // Kills the child and forgets it: its end, whenever that comes, means nothing any more.
 void init_nfs_abandon(struct volume_mount *mount);
 

@@ -112,6 +112,54 @@ int init_nfs_finish(struct volume_mount *mount, int wait_status, struct error *e
 	return error_set(err, EIO, "%s", text[0] ? text : "mount failed without a word");
 }
 
+static pid_t start_flush(const char *path)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		_exit(fd < 0 || syncfs(fd) < 0);
+	}
+	return pid < 0 ? 0 : pid;
+}
+
+// Waits for a child's end, or for the deadline; SIGCHLD is blocked.
+static void await_child(int64_t deadline_us)
+{
+	int64_t left_us = deadline_us - clock_monotonic_us();
+	const struct timespec left = {left_us / 1000000, left_us % 1000000 * 1000};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigtimedwait(&set, NULL, &left);
+}
+
+void init_nfs_flush(const struct guest_manifest *manifest, int64_t deadline_us)
+{
+	pid_t pids[GUEST_VOLUMES_MAX] = {0};
+	bool pending = true;
+
+	for (uint32_t i = 0; i < manifest->volume_count; i++) {
+		char path[PATH_MAX];
+
+		init_mounts_volume_path(manifest, i, path);
+		if (manifest->volumes[i].kind == GUEST_VOLUME_NFS)
+			pids[i] = start_flush(path);
+	}
+	while (pending && clock_monotonic_us() < deadline_us) {
+		pending = false;
+		for (uint32_t i = 0; i < manifest->volume_count; i++) {
+			if (pids[i] && waitpid(pids[i], NULL, WNOHANG) != 0)
+				pids[i] = 0;
+			pending |= pids[i] != 0;
+		}
+		if (pending)
+			await_child(deadline_us);
+	}
+}
+
 void init_nfs_abandon(struct volume_mount *mount)
 {
 	kill(mount->pid, SIGKILL);
