@@ -19,7 +19,9 @@ struct log_file {
 void log_file_open(struct log_file *log, int directory_fd, const char *name, uint64_t max_bytes);
 void log_file_close(struct log_file *log);
 
-// Appends the bytes as they are. They stay in one file, rotated before when they would not fit.
+// Both append all or nothing, and to one file: it is rotated before when they would not fit.
+
+// Appends the bytes as they are.
 int log_file_write(struct log_file *log, const void *bytes, size_t length, struct error *err);
 
 // Appends them line by line in the CRI format, "2026-01-31T09:08:07.654Z stdout F text"; a last

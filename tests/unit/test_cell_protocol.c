@@ -10,9 +10,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "agent/base/buffer.h"
@@ -371,6 +373,37 @@ static void test_log_of_the_longest_name(void **state)
 	assert_string_not_equal(one, other);
 }
 
+// The guest repeats what was not taken: no line of it may be there twice.
+static void test_log_takes_a_chunk_whole_or_not_at_all(void **state)
+{
+	enum { CHUNK_BYTES = 32768, FULL_BYTES = 20000 };
+	struct log_test *test = *state;
+	struct rlimit before, full;
+	scoped_free char *bytes = malloc(CHUNK_BYTES);
+	struct error err = {0};
+
+	memset(bytes, 'x', CHUNK_BYTES);
+	log_file_open(&test->log, test->directory_fd, "web", 1 << 20);
+	assert_int_equal(log_file_write_lines(&test->log, 0, "stdout", "one\n", 4, &err), 0);
+	scoped_free char *one = read_log(test, "web.log");
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	full = (struct rlimit){FULL_BYTES, before.rlim_max};
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+	assert_int_equal(log_file_write_lines(&test->log, 0, "stdout", bytes, CHUNK_BYTES, &err),
+			 -EFBIG);
+	assert_int_equal(log_file_write(&test->log, bytes, CHUNK_BYTES, &err), -EFBIG);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	scoped_free char *after = read_log(test, "web.log");
+
+	assert_string_equal(one, after);
+	assert_int_equal(log_file_write_lines(&test->log, 0, "stdout", "two\n", 4, &err), 0);
+	scoped_free char *two = read_log(test, "web.log");
+
+	assert_string_equal(strstr(two, " F two"), " F two\n");
+}
+
 static void test_log_lines_longer_than_the_buffer(void **state)
 {
 	struct log_test *test = *state;
@@ -408,6 +441,8 @@ int main(void)
 						open_log, close_log),
 		cmocka_unit_test_setup_teardown(test_log_lines_longer_than_the_buffer, open_log,
 						close_log),
+		cmocka_unit_test_setup_teardown(test_log_takes_a_chunk_whole_or_not_at_all,
+						open_log, close_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
