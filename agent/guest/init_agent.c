@@ -207,8 +207,7 @@ static const struct {
 	[AGENT_LOGS] = {begin_logs, end_logs},
 };
 
-// The first failure in a row is repeated at once: most often the shim has merely closed an idle
-// connection.
+// The first failure in a row is repeated at once: most often the connection has merely gone.
 static void note_result(struct agent *agent, int which, bool success, int64_t now_us)
 {
 	agent->retry_us[which] = 0;
