@@ -27,6 +27,7 @@ struct metering {
 	int fd;
 	struct key *keys; // a ring
 	size_t key_count, key_next;
+	size_t unsynced; // of the newest keys
 };
 
 static struct key key_hash(const char *text)
@@ -48,6 +49,14 @@ static void key_add(struct metering *metering, struct key key)
 	metering->key_next = (metering->key_next + 1) % KEYS_MAX;
 	if (metering->key_count < KEYS_MAX)
 		metering->key_count++;
+}
+
+// A failed sync is told once, and what it did not write is dropped: these records are not there.
+static void keys_forget_unsynced(struct metering *metering)
+{
+	metering->key_next = (metering->key_next + KEYS_MAX - metering->unsynced) % KEYS_MAX;
+	metering->key_count -= metering->unsynced;
+	metering->unsynced = 0;
 }
 
 // The key of a line is what stands before "stoppedAt" (metering_format_key).
@@ -228,12 +237,18 @@ int metering_append(struct metering *metering, const struct metering_record *rec
 	    write_line(metering->fd, line.data, line.length, err) < 0)
 		return error_wrap(err, "metering file %s", metering->path);
 	key_add(metering, key);
+	if (metering->unsynced < KEYS_MAX)
+		metering->unsynced++;
 	return 0;
 }
 
 int metering_sync(struct metering *metering, struct error *err)
 {
-	if (fdatasync(metering->fd) < 0)
-		return error_errno(err, "metering file %s: sync", metering->path);
+	if (fdatasync(metering->fd) < 0) {
+		error_errno(err, "metering file %s: sync", metering->path);
+		keys_forget_unsynced(metering);
+		return -err->code;
+	}
+	metering->unsynced = 0;
 	return 0;
 }

@@ -56,5 +56,6 @@ void metering_close(struct metering *metering);
 // Appends the record unless it is there. Not durable before metering_sync().
 int metering_append(struct metering *metering, const struct metering_record *record,
 		    struct error *err);
-// fdatasync: once per turn, before the caller commits that the records are written.
+// fdatasync: once per turn, before the caller commits that the records are written. After a failure
+// those since the last success have to be appended again: rather twice than not at all.
 int metering_sync(struct metering *metering, struct error *err);

@@ -192,9 +192,6 @@ static bool commit(struct engine *engine)
 	tasks_record(engine);
 	if (!engine->recorded)
 		return false;
-	if (engine->metered && metering_sync(engine->metering, &err) < 0)
-		log_error(NULL, "metering: %s", err.message);
-	engine->metered = false;
 	if (store_turn_commit(engine->store, false, &err) < 0) {
 		log_error(NULL, "store: %s; ending, tasks go on", err.message);
 		_exit(1);
@@ -212,6 +209,7 @@ bool engine_turn(struct engine *engine)
 		effects_apply(engine);
 		advance_ready(engine);
 		effects_commit(engine);
+		meter_sync(engine);
 		on_lb(-1, 0, engine);
 		if (!TAILQ_EMPTY(&engine->ready_tasks))
 			continue;

@@ -12,6 +12,15 @@
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
+void images_close(struct task *task)
+{
+	for (unsigned i = 0; i < task->image_count; i++)
+		image_close(&task->images[i].image);
+	free(task->images);
+	task->images = NULL;
+	task->image_count = 0;
+}
+
 static int find_image(const struct task *task, const struct image *image)
 {
 	for (unsigned i = 0; i < task->image_count; i++)
@@ -62,7 +71,7 @@ static int pin_images(struct task *task, struct error *err)
 		return error_set(err, ENOMEM, "CannotPullContainerError: out of memory");
 	for (uint32_t i = 0; i < task->spec->container_count; i++) {
 		if (pin_image(task, i, err) < 0) {
-			image_undo(task, err); // all or none: the next call begins anew
+			images_close(task); // all or none: the next call begins anew
 			return -err->code;
 		}
 	}
@@ -150,13 +159,6 @@ int image_apply(void *object, struct error *err)
 
 int image_undo(void *object, struct error *err)
 {
-	struct task *task = object;
-
-	(void)err;
-	for (unsigned i = 0; i < task->image_count; i++)
-		image_close(&task->images[i].image);
-	free(task->images);
-	task->images = NULL;
-	task->image_count = 0;
-	return 0;
+	images_close(object);
+	return meter_task(object, err);
 }

@@ -9,7 +9,7 @@
 //   admit.c     choosing identities, the ledger of promised capacity
 //   steps.c     the table of steps; images.c, plumbing.c and launch.c hold the steps themselves
 //   cells.c     the connections to the shims: what they say, adoption
-//   measure.c   metrics
+//   measure.c   metrics; meter.c: metering
 #pragma once
 
 #include <event2/event.h>
@@ -76,6 +76,7 @@ struct changed_object {
 // --- Tasks ---
 
 enum policy_state { POLICY_IDLE, POLICY_SENT, POLICY_DONE };
+enum meter_state { METER_IDLE, METER_APPENDED, METER_SYNCED };
 
 struct task_image {
 	struct image image;
@@ -121,6 +122,9 @@ struct task {
 	enum policy_state policy;
 	struct task *next_sent; // of those whose policy is in the batch of their VPC
 	struct error policy_error;
+	enum meter_state meter;
+	struct task *next_metered; // of those whose record waits for the sync of this round
+	struct error meter_error;  // of that sync
 	bool janitor_running;
 	struct error janitor_error;
 };
@@ -169,8 +173,8 @@ struct engine {
 	struct task *tasks;
 	size_t task_count;
 	struct task_queue ready_tasks, dirty_tasks, dying_tasks;
-	bool metered;  // a metering record has to be on the disk before the commit
-	bool recorded; // something was put into the store in this round
+	struct task *metered; // their records are to be synced in this round
+	bool recorded;        // something was put into the store in this round
 	struct reaper disk_reaper, cell_reaper;
 	struct forgotten *forgotten; // tasks whose cells go once that is committed
 
@@ -246,6 +250,7 @@ int fault_plan_read(struct fault_plan *ret_plan, struct error *err);
 // images.c
 int image_apply(void *object, struct error *err);
 int image_undo(void *object, struct error *err);
+void images_close(struct task *task);
 
 // plumbing.c
 // Starts a janitor for the step that calls it. WALK_WAIT, or the error of the one before.
@@ -284,6 +289,10 @@ int manifest_write(struct task *task, struct error *err);
 // while the guest may live.
 void metadata_write(struct task *task);
 void metadata_refresh(struct task *task);
+
+// meter.c
+int meter_task(struct task *task, struct error *err); // WALK_WAIT until its record is synced
+void meter_sync(struct engine *engine);               // those of this round
 
 // cells.c
 struct cell task_cell(const struct task *task);

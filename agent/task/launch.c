@@ -118,7 +118,8 @@ static int launch(struct task *task, struct error *err)
 	if (shim_launch(task->channel_fd, plan, err) < 0)
 		return -err->code;
 	task->launched = true;
-	return image_undo(task, err);
+	images_close(task);
+	return 0;
 }
 
 int vmm_apply(void *object, struct error *err)

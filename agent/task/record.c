@@ -83,7 +83,7 @@ void task_free(struct task *task)
 	janitor_forget(&task->engine->janitors, task);
 	cell_disconnect(task);
 	process_close(&task->shim);
-	image_undo(task, &(struct error){0});
+	images_close(task);
 	close_fd(&task->link_fd);
 	close_fd(&task->listener_fd);
 	event_free(task->timer);
@@ -258,27 +258,16 @@ static enum task_state state_down(const struct task *task)
 	return standing > STEP_GUEST ? TASK_STOPPING : TASK_DEPROVISIONING;
 }
 
-static void meter(struct task *task)
+// A guest that was killed, or never spoke, does not say what became of its containers.
+static void close_containers(struct task *task)
 {
-	struct log_context context = task_log(task);
-	struct metering_record record = {
-		.task_id = task->id,
-		.family = task->spec->family,
-		.cpu_units = task->spec->cpu_units,
-		.memory_mib = task->spec->memory_mib,
-		.extra_storage_gib = task->spec->ephemeral_storage_gib - EPHEMERAL_DEFAULT_GIB,
-		.started_wall_ms = task->status.pull_started_ms,
-		.stopped_wall_ms = task->status.execution_stopped_ms
-					   ? task->status.execution_stopped_ms
-					   : task->status.stopped_ms,
-	};
-	struct error err = {0};
+	for (uint32_t i = 0; i < task->status.container_count; i++) {
+		struct container_status *container = &task->status.containers[i];
 
-	if (record.started_wall_ms == 0)
-		return; // it ended before its images were looked at
-	if (metering_append(task->engine->metering, &record, &err) < 0)
-		log_error(&context, "metering: %s", err.message);
-	task->engine->metered = true;
+		if (container->last_status == CONTAINER_RUNNING)
+			container->finished_ms = task->status.execution_stopped_ms;
+		container->last_status = CONTAINER_STOPPED;
+	}
 }
 
 // From the request or the failure that ended it; not known of one that an earlier agent was
@@ -296,8 +285,8 @@ static void finish(struct task *task)
 	struct log_context context = task_log(task);
 
 	task->status.stopped_ms = clock_wall_ms();
+	close_containers(task);
 	task_release_address(task);
-	meter(task);
 	observe_stop(task);
 	metrics_forget(task->engine->metrics, "task_id", task->id);
 	reaper_kick(&task->engine->disk_reaper);
@@ -326,11 +315,12 @@ static void set_state(struct task *task, enum task_state state)
 	if (state == TASK_RUNNING && task->status.started_ms == 0) {
 		task->status.started_ms = clock_wall_ms();
 		observe_start(task);
-	} else if (state == TASK_STOPPING && task->status.stopping_ms == 0) {
-		task->status.stopping_ms = clock_wall_ms();
-	} else if (state == TASK_STOPPED) {
-		finish(task);
 	}
+	// On its way down a task may pass through STOPPING in no time.
+	if (state >= TASK_STOPPING && task->status.stopping_ms == 0)
+		task->status.stopping_ms = clock_wall_ms();
+	if (state == TASK_STOPPED)
+		finish(task);
 }
 
 // It ran, and waits at a step below: a table to be mended, say.

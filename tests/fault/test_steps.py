@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from harness import documents
-from harness.client import is_running, is_stopped
+from harness.client import container, is_running, is_stopped
 from harness.documents import IDLE, shell, target_group, task
 from harness.host import IMAGES
 
@@ -66,7 +66,8 @@ def test_a_failing_step_is_undone(host, network, step):
     host.start(PENSTOCK_FAULT=f"{step}:apply:fail")
     network.put("/v1/tasks/t", document()).expect(201)
     stopped = network.wait_task("t", is_stopped)["status"]
-    assert stopped["stopCode"] == "TaskFailedToStart" and stopped["stoppedReason"]
+    assert stopped["stopCode"] == "TaskFailedToStart" and stopped["stoppedReason"] and stopped["stoppingAt"]
+    assert container(stopped, "main")["lastStatus"] == "STOPPED"
     assert network.get("/v1/enis")["items"] == [] and host.task_pids("t") == []
     host.stop()
     host.start()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody else holds the database for a while: nothing is lost."""
+"""Somebody else holds the database, or is in the way of the metering file, for a while: nothing is
+lost."""
 
+import json
 import sqlite3
 
 from harness.client import container, eventually, is_stopped
@@ -18,3 +20,16 @@ def test_a_status_waits_for_the_database(host, network):
         database.rollback()
     stopped = network.wait_task("t", is_stopped)["status"]
     assert container(stopped, "main")["exitCode"] == 137
+
+
+def test_a_task_is_not_stopped_before_it_is_metered(host, network):
+    records = host.state / "metering/records.ndjson"
+    network.run_task("t", task())
+    records.rename(records.with_suffix(".1"))
+    records.mkdir()
+    network.request("POST", "/v1/tasks/t/stop").expect(200)
+    waiting = network.wait_task("t", lambda status: "metering" in status.get("undoError", ""))["status"]
+    assert waiting["lastStatus"] == "DEPROVISIONING"
+    records.rmdir()
+    network.wait_task("t", is_stopped)
+    assert [json.loads(line)["task"] for line in records.read_text().splitlines()] == ["t"]

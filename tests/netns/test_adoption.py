@@ -62,7 +62,9 @@ def test_a_shim_killed_meanwhile_ends_its_task(host, network):
     host.kill()
     host.kill_in_task("t", "KILL", "")
     host.start()
-    assert network.wait_task("t", is_stopped)["status"]["stoppedReason"]
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stoppedReason"] and stopped["stoppingAt"]
+    assert container(stopped, "main")["lastStatus"] == "STOPPED" and container(stopped, "main")["finishedAt"]
 
 
 def test_stop_goes_on_after_a_restart(host, network):

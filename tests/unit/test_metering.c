@@ -232,6 +232,34 @@ static void test_no_space(void **state)
 	metering_close(metering);
 }
 
+// In place of libc's: a disk that fails.
+static int sync_failure;
+
+int fdatasync(int fd)
+{
+	errno = sync_failure;
+	return sync_failure ? -1 : fsync(fd);
+}
+
+static void test_failed_sync(void **state)
+{
+	struct metering *metering;
+
+	(void)state;
+	assert_int_equal(metering_open(path, &metering, &err), 0);
+	append(metering, "t-1", 1000);
+	assert_int_equal(metering_sync(metering, &err), 0);
+	append(metering, "t-2", 1000);
+	sync_failure = EIO;
+	assert_int_equal(metering_sync(metering, &err), -EIO);
+	sync_failure = 0;
+	append(metering, "t-1", 1000);
+	append(metering, "t-2", 1000); // nobody knows whether the first one is on the disk
+	assert_int_equal(metering_sync(metering, &err), 0);
+	assert_int_equal(count_lines(path), 3);
+	metering_close(metering);
+}
+
 static void test_bad_path(void **state)
 {
 	struct metering *metering;
@@ -252,6 +280,7 @@ int main(void)
 		cmocka_unit_test_setup(test_rotation, setup),
 		cmocka_unit_test_setup(test_long_file, setup),
 		cmocka_unit_test_setup(test_no_space, setup),
+		cmocka_unit_test_setup(test_failed_sync, setup),
 		cmocka_unit_test(test_bad_path),
 	};
 

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a task is billed for. The bill begins with the step `image` and is written by its undo, the
+// last of all: a task is STOPPED when its record is on the disk, not before. One sync serves
+// everybody who stops in a round.
+#include "agent/base/clock.h"
+#include "agent/base/log.h"
+#include "agent/task/internal.h"
+
+static struct metering_record record_of(const struct task *task)
+{
+	return (struct metering_record){
+		.task_id = task->id,
+		.family = task->spec->family,
+		.cpu_units = task->spec->cpu_units,
+		.memory_mib = task->spec->memory_mib,
+		.extra_storage_gib = task->spec->ephemeral_storage_gib - EPHEMERAL_DEFAULT_GIB,
+		.started_wall_ms = task->status.pull_started_ms,
+		.stopped_wall_ms = task->status.execution_stopped_ms
+					   ? task->status.execution_stopped_ms
+					   : clock_wall_ms(),
+	};
+}
+
+static int take_result(struct task *task, struct error *err)
+{
+	task->meter = METER_IDLE;
+	if (!task->meter_error.code)
+		return 0;
+	*err = task->meter_error;
+	return -err->code;
+}
+
+int meter_task(struct task *task, struct error *err)
+{
+	struct engine *engine = task->engine;
+	struct metering_record record = record_of(task);
+
+	if (task->meter == METER_APPENDED)
+		return WALK_WAIT;
+	if (task->meter == METER_SYNCED)
+		return take_result(task, err);
+	if (record.started_wall_ms == 0)
+		return 0; // it ended before its images were looked at
+	if (metering_append(engine->metering, &record, err) < 0)
+		return -err->code;
+	task->meter = METER_APPENDED;
+	task->next_metered = engine->metered;
+	engine->metered = task;
+	return WALK_WAIT;
+}
+
+void meter_sync(struct engine *engine)
+{
+	struct error err = {0};
+
+	if (engine->metered && metering_sync(engine->metering, &err) < 0)
+		log_error(NULL, "%s", err.message);
+	while (engine->metered) {
+		struct task *task = engine->metered;
+
+		engine->metered = task->next_metered;
+		task->meter_error = err;
+		task->meter = METER_SYNCED;
+		task_ready(task);
+	}
+}
