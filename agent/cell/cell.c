@@ -285,6 +285,18 @@ int cell_status_read(const struct cell *cell, struct cell_status *ret_status, st
 	return 0;
 }
 
+int64_t cell_status_saved_ms(const struct cell *cell)
+{
+	struct error ignored = {0};
+	struct stat status;
+	scoped_fd int fd = -1;
+
+	if (open_untrusted(cell, CELL_SHIM_DIRECTORY, CELL_STATUS_FILE, &fd, &ignored) < 0 ||
+	    fstat(fd, &status) < 0)
+		return 0;
+	return status.st_mtim.tv_sec * 1000LL;
+}
+
 // --- What is there ---
 
 int cell_remains(const struct cell *cell, struct cell_remains *ret_remains, struct error *err)

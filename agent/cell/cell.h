@@ -124,6 +124,8 @@ int cell_status_receive(int channel_fd, struct cell_status *ret_status, struct e
 
 // The last persisted snapshot. -ENOENT when there is none, -EBADMSG when it is damaged.
 int cell_status_read(const struct cell *cell, struct cell_status *ret_status, struct error *err);
+// When it was saved last (wall clock), as the task's uid may have forged; 0: never.
+int64_t cell_status_saved_ms(const struct cell *cell);
 
 // --- What is there ---
 

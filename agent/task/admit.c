@@ -223,6 +223,10 @@ int task_adopt_identities(struct task *task, struct error *err)
 void task_release_address(struct task *task)
 {
 	const struct task_network *network = &task->status.network;
+	// What spoke with it before a reboot of the host is gone: there is nothing to cool down.
+	unsigned cooldown_seconds =
+		task_is_of_this_boot(task) ? task->engine->config->cooldown_seconds : 0;
 
-	network_release_address(task->engine, network->subnet_id, network->private_ipv4_address);
+	network_release_address(task->engine, network->subnet_id, network->private_ipv4_address,
+				cooldown_seconds);
 }

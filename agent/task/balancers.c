@@ -59,7 +59,8 @@ static int give_back(struct engine *engine, const struct network_balancer *balan
 		return -err->code;
 	if (netif_address_remove(engine->netif, balancer->vpc_id, balancer->address, err) < 0)
 		return -err->code;
-	network_release_address(engine, balancer->subnet_id, balancer->address);
+	network_release_address(engine, balancer->subnet_id, balancer->address,
+				engine->config->cooldown_seconds);
 	if (vpc)
 		network_reap(vpc); // its connections, too
 	return 0;

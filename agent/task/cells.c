@@ -65,7 +65,7 @@ static void tell(struct task *task, enum news news)
 		metadata_refresh(task);
 }
 
-static void take_status(struct task *task, const struct cell_status *said)
+void cell_take_status(struct task *task, const struct cell_status *said)
 {
 	enum news news = news_take(task->spec, &task->cell, said, &task->status);
 
@@ -104,7 +104,7 @@ static void shim_ended(struct task *task)
 	take_spawn_failure(task);
 	cell_disconnect(task);
 	if (cell_status_read(&cell, &said, &err) == 0)
-		take_status(task, &said);
+		cell_take_status(task, &said);
 	if (adopting && task->status.progress[STEP_VMM].applied)
 		task->launched = true;
 	task->adopting = false;
@@ -139,7 +139,7 @@ static void on_channel(evutil_socket_t fd, short what, void *context)
 			start_cell_anew(task);
 			return;
 		}
-		take_status(task, &said);
+		cell_take_status(task, &said);
 	}
 	if (result != 1 && result != -EAGAIN)
 		shim_ended(task);
@@ -165,12 +165,6 @@ void cell_disconnect(struct task *task)
 }
 
 // --- After a restart ---
-
-static void host_rebooted(struct task *task)
-{
-	task->shim_gone = true;
-	task_stop(task, STOP_CODE_INFRASTRUCTURE_HEALTH, "The host was rebooted");
-}
 
 // A fault of our own (too many open files, say) must not end what runs: only a shim that is surely
 // gone does.
@@ -242,8 +236,8 @@ void cell_adopt_task(struct task *task)
 	if (task_adopt_identities(task, &err) < 0)
 		log_error(&context, "adopt: %s", err.message);
 	task->walk.left = TASK_STEP_COUNT;
-	if (strcmp(task->status.boot_id, task->engine->boot_id) != 0) {
-		host_rebooted(task);
+	if (!task_is_of_this_boot(task)) {
+		task_host_rebooted(task);
 		return;
 	}
 	keep_targets(task);

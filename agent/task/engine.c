@@ -113,6 +113,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *context)
 
 	(void)fd;
 	(void)what;
+	alive_touch(engine);
 	tasks_sweep(engine);
 	network_retry(engine);
 	effects_retry(engine);
@@ -319,6 +320,7 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
 	engine->cgroup_watch_fd = -1;
 	engine->pool = EPHEMERAL_NONE;
 	engine->bundle = GUEST_BUNDLE_NONE;
+	alive_read(engine);
 	if (fault_plan_read(&engine->fault, err) < 0 || open_modules(engine, err) < 0 ||
 	    measure_capacity(engine, err) < 0 || open_events(engine, err) < 0 ||
 	    objects_load(engine, err) < 0 || tasks_load(engine, err) < 0) {

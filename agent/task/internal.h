@@ -9,6 +9,7 @@
 //   admit.c     choosing identities, the ledger of promised capacity
 //   steps.c     the table of steps; images.c, plumbing.c and launch.c hold the steps themselves
 //   cells.c     the connections to the shims: what they say, adoption
+//   reboot.c    tasks of an earlier boot
 //   measure.c   metrics; meter.c: metering
 #pragma once
 
@@ -158,6 +159,7 @@ struct engine {
 	enum vmm_accelerator accelerator;
 	uint32_t tsc_khz;
 	char boot_id[BOOT_ID_SIZE];
+	int64_t last_alive_ms; // wall clock: an agent was here; 0: never
 	struct fault_plan fault;
 	struct engine_capacity capacity; // totals only
 	bool stopping;                   // all tasks, for good
@@ -211,7 +213,8 @@ int group_apply(struct engine *engine, const char *id, struct error *err);
 void network_free(struct engine *engine);
 struct network_vpc *network_vpc_find(struct engine *engine, const char *id);
 struct network_subnet *network_subnet_find(struct engine *engine, const char *id);
-void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address);
+void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address,
+			     uint32_t cooldown_seconds);
 struct nft_batch *network_batch(struct network_vpc *vpc);
 void network_reap(struct network_vpc *vpc); // deletes the retired ENIs in a janitor
 void network_retry(struct engine *engine);  // what failed of that, and damaged tables
@@ -294,10 +297,17 @@ void metadata_refresh(struct task *task);
 int meter_task(struct task *task, struct error *err); // WALK_WAIT until its record is synced
 void meter_sync(struct engine *engine);               // those of this round
 
+// reboot.c
+bool task_is_of_this_boot(const struct task *task);
+void task_host_rebooted(struct task *task);
+void alive_read(struct engine *engine); // when an agent was here last
+void alive_touch(const struct engine *engine);
+
 // cells.c
 struct cell task_cell(const struct task *task);
 int cell_connect(struct task *task, int channel_fd, struct error *err);
 void cell_disconnect(struct task *task);
+void cell_take_status(struct task *task, const struct cell_status *said);
 void cell_adopt_task(struct task *task);  // after a restart
 void cell_adopt_again(struct task *task); // its time is up: connect again, or give it up
 void cell_sweep(struct task *task);       // now and then: what was held back of what its shim said

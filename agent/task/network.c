@@ -302,17 +302,17 @@ int subnet_apply(struct engine *engine, const char *id, struct error *err)
 }
 
 // The store remembers it: after a restart it still cools down.
-void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address)
+void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address,
+			     uint32_t cooldown_seconds)
 {
 	struct network_subnet *subnet = network_subnet_find(engine, subnet_id);
-	int64_t until_ms = clock_wall_ms() + engine->config->cooldown_seconds * 1000LL;
+	int64_t until_ms = clock_wall_ms() + cooldown_seconds * 1000LL;
 	char text[IPV4_TEXT_SIZE];
 	struct store_lease lease = {
 		.subnet = subnet_id, .address = ipv4_format(address, text), .until_ms = until_ms};
 	struct error ignored = {0}; // without the record it cools down until the next restart only
 
-	if (!subnet || !ipam_release(subnet->ipam, address, until_ms) ||
-	    engine->config->cooldown_seconds == 0)
+	if (!subnet || !ipam_release(subnet->ipam, address, until_ms) || cooldown_seconds == 0)
 		return;
 	store_lease_put(engine->store, &lease, &ignored);
 	engine->recorded = true;

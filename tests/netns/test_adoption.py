@@ -5,7 +5,10 @@ import json
 import os
 import signal
 import sqlite3
+import time
+import uuid
 
+from harness import documents
 from harness.client import container, eventually, is_stopped
 from harness.documents import IDLE, shell, task
 
@@ -96,6 +99,38 @@ def test_a_shim_that_dies_while_it_is_adopted_leaves_nothing(host, network):
     stopped = network.wait_task("t", is_stopped)["status"]
     assert stopped["stopCode"] == "InfrastructureHealth", stopped["stoppedReason"]
     assert host.task_pids("t") == []
+
+
+def test_a_reboot_ends_tasks_and_their_bills(make_host):
+    """As far as the agent can tell: the record is of another boot, the last sign of life an hour old."""
+    host = make_host(cooldown_seconds=3600)
+    host.client.apply(documents.network())
+    side = shell("side", "trap 'exit 7' USR1; " + IDLE, essential=False)
+    host.client.run_task("t", task(shell("main", IDLE), side))
+    host.client.wait_log("t", "up", "side")
+    host.kill()
+    said = host.state / "cells/t/shim/status"
+    before = said.stat().st_mtime_ns
+    host.kill_in_task("t", "USR1", "exit 7")
+    eventually(lambda: said.stat().st_mtime_ns != before)
+    seen = int(time.time()) - 3600
+    pulled = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seen - 1800))
+    with sqlite3.connect(host.state / "penstock.db") as store:
+        status = json.loads(store.execute("SELECT status FROM objects WHERE kind = 'task'").fetchone()[0])
+        status.update(bootId=str(uuid.uuid4()), pullStartedAt=pulled)
+        store.execute("UPDATE objects SET status = ? WHERE kind = 'task'", (json.dumps(status),))
+    store.close()
+    for sign in (host.state / "alive", said):
+        sign.touch()
+        os.utime(sign, (seen, seen))
+    host.start()
+    stopped = host.client.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "InfrastructureHealth"
+    assert container(stopped, "side")["exitCode"] == 7
+    record = json.loads((host.state / "metering/records.ndjson").read_text())
+    assert record["billedSeconds"] == 1800
+    cooling = 'penstock_ipam_addresses{subnet="web",state="cooling"} 0'
+    assert cooling in host.client.raw("GET", "/metrics").text
 
 
 def test_an_id_may_come_back_at_once(host, network):
