@@ -121,7 +121,11 @@ static void plan_disk(struct plan *plan)
 		    "driver=raw,node-name=disk,discard=unmap,cache.no-flush=on,file.driver=file,"
 		    "file.filename=/dev/fdset/1,file.locking=off,file.discard=unmap,"
 		    "file.cache.no-flush=on");
-	plan_option(plan, "-device", "virtio-blk-device,drive=disk,serial=" GUEST_SERIAL_EPHEMERAL);
+	// A host that is full is the guest's ENOSPC; by default QEMU would stop the VM, and nobody
+	// would let it go on.
+	plan_option(plan, "-device",
+		    "virtio-blk-device,drive=disk,werror=report,rerror=report,"
+		    "serial=" GUEST_SERIAL_EPHEMERAL);
 }
 
 static void plan_image(struct plan *plan, unsigned index)

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "agent/base/scope.h"
+#include "agent/guest/protocol.h"
 #include "agent/vmm/vmm.h"
 
 static struct vmm_request example(void)
@@ -72,6 +73,9 @@ static void test_qemu_plan(void **state)
 	assert_string_equal(
 		value_of(argv, "-sandbox", 0),
 		"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	assert_string_equal(value_of(argv, "-device", 1),
+			    "virtio-blk-device,drive=disk,werror=report,rerror=report,"
+			    "serial=" GUEST_SERIAL_EPHEMERAL);
 	snprintf(expected, sizeof(expected), "tap,id=link,fd=%d",
 		 number_of(&launch, VMM_ATTACH_LINK, 0));
 	assert_string_equal(value_of(argv, "-netdev", 0), expected);
