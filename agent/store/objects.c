@@ -80,7 +80,8 @@ static int event_put(struct store *store, const struct store_change *change,
 }
 
 static int object_write(struct store *store, const struct store_change *change,
-			const struct place *place, int64_t now_ms, struct error *err)
+			const struct place *place, int64_t old_spec_revision, int64_t now_ms,
+			struct error *err)
 {
 	int result = 0;
 
@@ -91,6 +92,9 @@ static int object_write(struct store *store, const struct store_change *change,
 		result = store_write(store, STATEMENT_OBJECT_PUT, err, "ssiisii", change->kind,
 				     change->id, (int64_t)store->revision, place->spec_revision,
 				     change->status, place->created_ms, now_ms);
+	// Its last event may be compacted already.
+	if (result == 0 && change->spec)
+		result = store_write(store, STATEMENT_SPEC_DROP, err, "i", old_spec_revision);
 	return result < 0 ? result : event_put(store, change, place, false, now_ms, err);
 }
 
@@ -99,13 +103,14 @@ int store_object_put(struct store *store, const struct store_change *change, uin
 {
 	scoped(place_release) struct place place = {0};
 	struct store_change whole = *change;
-	int64_t now_ms = clock_wall_ms();
+	int64_t now_ms = clock_wall_ms(), old_spec_revision;
 	int result = store_turn_begin(store, err);
 
 	if (result == 0)
 		result = place_find(store, change->kind, change->id, &place, err);
 	if (result < 0)
 		return result;
+	old_spec_revision = place.spec_revision;
 	if (!place.exists && !change->spec)
 		return error_set(err, ENOENT, "%s/%s does not exist", change->kind, change->id);
 	store->revision++;
@@ -117,7 +122,7 @@ int store_object_put(struct store *store, const struct store_change *change, uin
 		whole.status = place.status;
 	else if (!*change->status)
 		whole.status = NULL;
-	result = object_write(store, &whole, &place, now_ms, err);
+	result = object_write(store, &whole, &place, old_spec_revision, now_ms, err);
 	if (result == 0 && ret_revision)
 		*ret_revision = store->revision;
 	return result;

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <setjmp.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
@@ -261,6 +262,35 @@ static void test_compaction_keeps_the_newest_and_live_specs(void **state)
 	assert_int_equal(store_compacted_revision(f->store), 91);
 }
 
+static int count_specs(const struct fixture *f)
+{
+	sqlite3 *database;
+	sqlite3_stmt *statement;
+	int count;
+
+	assert_int_equal(sqlite3_open(f->path, &database), SQLITE_OK);
+	sqlite3_prepare_v2(database, "SELECT count(*) FROM specs", -1, &statement, NULL);
+	assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+	count = sqlite3_column_int(statement, 0);
+	sqlite3_finalize(statement);
+	sqlite3_close(database);
+	return count;
+}
+
+static void test_a_spec_that_no_event_names_goes_with_its_successor(void **state)
+{
+	struct fixture *f = *state;
+
+	reopen(f, 2, "boot-1");
+	for (int i = 0; i < 4; i++) {
+		put(f->store, "quiet", "changed", NULL);
+		for (int k = 0; k < 4; k++)
+			put(f->store, "busy", k ? NULL : "text", "status");
+	}
+	commit(f->store);
+	assert_int_equal(count_specs(f), 2);
+}
+
 static int join_user(const struct store_reference *user, void *context)
 {
 	strncat(context, user->id, 30);
@@ -459,6 +489,7 @@ int main(void)
 		CASE(test_host_reboot_renews_the_epoch_and_frees_leases),
 		CASE(test_events_carry_the_object_as_it_was),
 		CASE(test_compaction_keeps_the_newest_and_live_specs),
+		CASE(test_a_spec_that_no_event_names_goes_with_its_successor),
 		CASE(test_references_name_the_users),
 		CASE(test_file_is_private),
 		CASE(test_second_writer_is_refused_and_a_reader_is_not),
