@@ -67,17 +67,22 @@ static void on_signal(evutil_socket_t number, short what, void *context)
 	agent->ending = true;
 }
 
+static const char shut_down[] = "The agent is shut down";
+
+// Stopping begins with the turn that asks for it: who knows when there is another.
 static void on_shutdown(void *context, bool stop_tasks)
 {
 	struct agent *agent = context;
 
 	agent->stopping_tasks = stop_tasks;
 	agent->ending = !stop_tasks;
+	if (stop_tasks)
+		engine_stop_all(agent->engine, shut_down);
 }
 
 static void stop_tasks_step(struct agent *agent)
 {
-	if (!engine_stop_all(agent->engine, "The agent is shut down"))
+	if (!engine_stop_all(agent->engine, shut_down))
 		return;
 	engine_leave(agent->engine);
 	agent->ending = true;
