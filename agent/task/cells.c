@@ -18,7 +18,7 @@ enum { ADOPT_DEADLINE_US = 30000000, ADOPT_RETRY_US = 200000 };
 
 struct cell task_cell(const struct task *task)
 {
-	bool root = task->engine->vmm->link == VMM_LINK_NETNS;
+	bool root = task->vmm->link == VMM_LINK_NETNS;
 
 	return (struct cell){
 		.tree = &task->engine->tree,
@@ -71,6 +71,7 @@ void cell_take_status(struct task *task, const struct cell_status *said)
 
 	task->cell = *said;
 	task->adopting = false;
+	close_fd(&task->shim.status_fd); // it was executed
 	task->launched = task->launched || said->vmm != VMM_NOT_STARTED;
 	tell(task, news_pass(&task->news, news));
 	task_ready(task);
@@ -166,8 +167,13 @@ void cell_disconnect(struct task *task)
 
 // --- After a restart ---
 
-// A fault of our own (too many open files, say) must not end what runs: only a shim that is surely
-// gone does.
+// A fault of our own must not end what runs: the time of a shim that may be there counts from the
+// last one.
+static bool is_own_fault(int result)
+{
+	return result == -EMFILE || result == -ENFILE || result == -ENOMEM;
+}
+
 static void connect_again(struct task *task)
 {
 	const struct log_context context = {task->id, task->status.network.eni_id};
@@ -188,8 +194,10 @@ static void connect_again(struct task *task)
 		shim_ended(task);
 		return;
 	}
-	task->adopt_deadline_us =
-		clock_monotonic_us() + (result == 0 ? ADOPT_DEADLINE_US : ADOPT_RETRY_US);
+	if (result == 0 || is_own_fault(result))
+		task->adopt_until_us = clock_monotonic_us() + ADOPT_DEADLINE_US;
+	task->adopt_wake_us =
+		result == 0 ? task->adopt_until_us : clock_monotonic_us() + ADOPT_RETRY_US;
 	if (result == 0)
 		log_info(&context, "adopted, shim %d", task->status.shim.pid);
 	else
@@ -202,11 +210,14 @@ void cell_adopt_again(struct task *task)
 	const struct log_context context = {task->id, task->status.network.eni_id};
 	struct error err = {0};
 
-	if (task->channel_fd < 0) {
+	// Who is to stop is not waited for: there is no way to ask.
+	if (task->channel_fd < 0 && task->status.desired_status != TASK_STOPPED &&
+	    clock_monotonic_us() < task->adopt_until_us) {
 		connect_again(task);
 		return;
 	}
-	log_error(&context, "the shim does not speak: the cell is killed");
+	log_error(&context, "the shim does not %s: the cell is killed",
+		  task->channel_fd < 0 ? "answer" : "speak");
 	if (cgroup_kill(&task->engine->tree, task->id, &err) < 0)
 		log_error(&context, "%s", err.message);
 	shim_ended(task);
@@ -244,5 +255,6 @@ void cell_adopt_task(struct task *task)
 	if (task->status.desired_status == TASK_STOPPED)
 		walk_turn_down(&task->walk);
 	task->adopting = true;
+	task->adopt_until_us = clock_monotonic_us() + ADOPT_DEADLINE_US;
 	connect_again(task);
 }

@@ -41,7 +41,7 @@ void task_arm_timer(struct task *task)
 	if (task->stop_deadline_us && task->stop_deadline_us < wake_us)
 		wake_us = task->stop_deadline_us;
 	if (task->adopting)
-		wake_us = task->adopt_deadline_us;
+		wake_us = task->adopt_wake_us;
 	arm(task->timer, task->status.last_status == TASK_STOPPED ? INT64_MAX : wake_us);
 }
 

@@ -150,7 +150,7 @@ int image_apply(void *object, struct error *err)
 		task_changed(task);
 	}
 	result = pin_images(task, err);
-	if (result == 0 && task->engine->vmm->images == VMM_IMAGES_DIRECTORIES)
+	if (result == 0 && task->vmm->images == VMM_IMAGES_DIRECTORIES)
 		result = unpack_images(task, err);
 	if (result == 0)
 		task->status.pull_stopped_ms = clock_wall_ms();

@@ -92,6 +92,7 @@ struct task {
 	struct arena arena; // spec, and the chosen texts of the status
 	const struct task_spec *spec;
 	struct task_status status;
+	const struct vmm_ops *vmm; // it stays with the driver that it began with
 	struct walk walk;
 	struct event *timer;
 	int64_t created_us; // monotonic: the zero of its timeline
@@ -109,10 +110,11 @@ struct task {
 	struct event *channel_event;
 	struct cell_status cell;
 	struct news_limit news;
-	bool shim_gone;            // the connection ended: there is no more to come
-	bool adopting;             // after a restart: waits for the shim's first word
-	int64_t adopt_deadline_us; // ... at most until then
-	bool launched;             // the VMM was started, by this agent or an earlier one
+	bool shim_gone;         // the connection ended: there is no more to come
+	bool adopting;          // after a restart: waits for the shim's first word
+	int64_t adopt_wake_us;  // ... and is looked at then
+	int64_t adopt_until_us; // ... for the last time at the first look after this
+	bool launched;          // the VMM was started, by this agent or an earlier one
 	bool stop_sent;
 	int64_t stop_deadline_us; // of the guest's stop; 0: none
 

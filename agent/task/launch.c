@@ -41,7 +41,7 @@ static void request_of(struct task *task, char *program, size_t program_size, ch
 	const struct model_object *vpc = engine_object(task->engine, MODEL_VPC, network->vpc_id);
 
 	task_vmm_request(task->engine, task->spec, request);
-	if (task->engine->vmm->images == VMM_IMAGES_DIRECTORIES)
+	if (task->vmm->images == VMM_IMAGES_DIRECTORIES)
 		snprintf(program, program_size, "%s/penstock-init", config->program_directory);
 	else
 		snprintf(program, program_size, "/usr/bin/qemu-system-x86_64");
@@ -88,7 +88,7 @@ static int attach_all(struct task *task, struct error *err)
 	attach_one(slots, fds, &count, VMM_ATTACH_LISTENER, 0, task->listener_fd);
 	attach_one(slots, fds, &count, VMM_ATTACH_DISK_READ, 0, disk_read);
 	attach_one(slots, fds, &count, VMM_ATTACH_DISK_WRITE, 0, disk_write);
-	if (engine->vmm->images == VMM_IMAGES_BLOCK) {
+	if (task->vmm->images == VMM_IMAGES_BLOCK) {
 		attach_one(slots, fds, &count, VMM_ATTACH_KERNEL, 0, engine->bundle.kernel_fd);
 		attach_one(slots, fds, &count, VMM_ATTACH_INITRAMFS, 0,
 			   engine->bundle.initramfs_fd);
@@ -112,7 +112,7 @@ static int launch(struct task *task, struct error *err)
 	struct vmm_request request;
 
 	request_of(task, program, sizeof(program), disk_path, sizeof(disk_path), &request);
-	if (task->engine->vmm->plan(&request, plan, err) < 0 || attach_all(task, err) < 0)
+	if (task->vmm->plan(&request, plan, err) < 0 || attach_all(task, err) < 0)
 		return -err->code;
 	metadata_write(task); // its first container may ask at once
 	if (shim_launch(task->channel_fd, plan, err) < 0)

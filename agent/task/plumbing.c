@@ -54,7 +54,7 @@ int cell_limit(struct task *task, bool starting, struct error *err)
 	uint64_t memory_mib;
 
 	task_vmm_request(task->engine, task->spec, &request);
-	memory_mib = (uint64_t)task->spec->memory_mib + task->engine->vmm->overhead_mib(&request) +
+	memory_mib = (uint64_t)task->spec->memory_mib + task->vmm->overhead_mib(&request) +
 		     CELL_SHIM_OVERHEAD_MIB;
 	limits.memory_bytes = memory_mib << 20;
 	if (starting && limits.cpu_units < STARTING_CPU_UNITS)
@@ -235,7 +235,7 @@ static int eni_of(const struct task *task, struct netif_eni *ret_eni, struct err
 	*ret_eni = (struct netif_eni){
 		.vpc = network->vpc_id,
 		.eni_id = network->eni_id,
-		.kind = task->engine->vmm->link == VMM_LINK_TAP ? NETIF_ENI_TAP : NETIF_ENI_VETH,
+		.kind = task->vmm->link == VMM_LINK_TAP ? NETIF_ENI_TAP : NETIF_ENI_VETH,
 		.address = network->private_ipv4_address,
 		.gateway = network->gateway,
 		.mtu = vpc->vpc->mtu,

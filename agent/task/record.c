@@ -188,6 +188,7 @@ int engine_task_create(struct engine *engine, const struct model_object *object,
 		return -err->code;
 	}
 	task->spec = own.task;
+	task->vmm = engine->vmm;
 	if (put_status(task, spec, err) < 0) {
 		task_release_address(task);
 		task_free(task);
@@ -212,6 +213,9 @@ static int load_task(const struct store_object *stored, void *context)
 	else
 		task_status_parse(stored->status, strlen(stored->status), &task->arena,
 				  &task->status, &err);
+	task->vmm = vmm_find(task->status.driver ? task->status.driver : "");
+	if (!err.code && !task->vmm)
+		error_set(&err, EBADMSG, "status: there is no driver %s", task->status.driver);
 	if (err.code) { // never touched: an operator has to look
 		log_error(&(struct log_context){.task = task->id}, "record: %s", err.message);
 		task_free(task);
@@ -331,7 +335,7 @@ static bool is_looked_over(const struct task *task)
 
 void task_advance(struct task *task)
 {
-	if (task->adopting && clock_monotonic_us() >= task->adopt_deadline_us)
+	if (task->adopting && clock_monotonic_us() >= task->adopt_wake_us)
 		cell_adopt_again(task);
 	if (task->status.last_status == TASK_STOPPED || task->adopting) {
 		task_arm_timer(task);

@@ -101,6 +101,26 @@ def test_a_shim_that_dies_while_it_is_adopted_leaves_nothing(host, network):
     assert host.task_pids("t") == []
 
 
+def test_a_shim_that_cannot_be_reached_can_be_stopped(host, network):
+    network.run_task("t", task())
+    host.kill()
+    (host.state / "cells/t/shim.sock").unlink()
+    host.start()
+    assert network.task("t")["status"]["lastStatus"] == "RUNNING"
+    network.stop_task("t")
+    assert host.task_pids("t") == []
+
+
+def test_a_task_stays_with_the_driver_it_began_with(host, network):
+    network.run_task("t", task())
+    network.wait_log("t", "up")
+    host.stop()
+    host.config.write_text(host.config.read_text().replace("driver = netns", "driver = qemu"))
+    host.start()
+    stopped = network.stop_task("t")["status"]
+    assert container(stopped, "main")["exitCode"] == 0
+
+
 def test_a_reboot_ends_tasks_and_their_bills(make_host):
     """As far as the agent can tell: the record is of another boot, the last sign of life an hour old."""
     host = make_host(cooldown_seconds=3600)

@@ -2,9 +2,11 @@
 """The life of a task with the netns driver: the same penstock-init, no microVM."""
 
 import json
+import os
 import select
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,17 @@ def test_runs_and_stops(host, network):
 
     network.delete("/v1/tasks/t").expect(200, 204)
     network.request("GET", "/v1/tasks/t").expect(404)
+
+
+def test_a_running_task_holds_no_pipe(host, network):
+    """Beside its shim's pidfd and socket the agent needs nothing of it."""
+    def pipes():
+        fds = Path(f"/proc/{host.agent.pid}/fd")
+        return sum(os.readlink(fd).startswith("pipe:") for fd in fds.iterdir())
+
+    before = pipes()
+    network.run_task("t", task())
+    eventually(lambda: pipes() == before)  # janitors have one, while they work
 
 
 def test_put_waits(network):
