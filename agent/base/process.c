@@ -213,6 +213,7 @@ int process_spawn(const struct spawn_options *options, struct process *ret_proce
 	int status_pipe[2], gate_pipe[2];
 	struct process process = PROCESS_NONE;
 	struct child child = {.options = options, .parent = getpid()};
+	int result;
 
 	if (check_options(options, err) < 0)
 		return -err->code;
@@ -244,8 +245,13 @@ int process_spawn(const struct spawn_options *options, struct process *ret_proce
 		return error_wrap(err, "spawn %s", options->argv[0]);
 	}
 	// After exec: before, it is not dumpable if we are not, and a strict /proc hides it.
-	if (process_start_time(process.pid, &process.start_time) < 0)
-		process.start_time = 0; // it has already failed: its status tells
+	result = process_start_time(process.pid, &process.start_time);
+	if (result < 0) { // nobody could find it again
+		kill(process.pid, SIGKILL);
+		waitpid(process.pid, NULL, 0);
+		process_close(&process);
+		return error_code(err, result, "spawn %s: start time", options->argv[0]);
+	}
 	*ret_process = process;
 	return 0;
 }
@@ -351,10 +357,12 @@ int process_start_time(pid_t pid, uint64_t *ret_start_time)
 	scoped_free char *text = NULL;
 	struct error ignored = {0};
 	char *field, *end;
+	int result;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (file_read(AT_FDCWD, path, 4096, &text, NULL, &ignored) < 0)
-		return -ESRCH;
+	result = file_read(AT_FDCWD, path, 4096, &text, NULL, &ignored);
+	if (result < 0) // only a missing file says that it is gone
+		return result == -ENOENT ? -ESRCH : result;
 	field = strrchr(text, ')'); // the command before it may hold anything
 	for (int i = 2; field && i < 22; i++)
 		field = strchr(field + 1, ' ');
@@ -371,13 +379,15 @@ int process_open(pid_t pid, uint64_t start_time)
 {
 	scoped_fd int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	uint64_t found;
+	int result;
 
 	if (fd < 0)
 		return errno == EINVAL ? -ESRCH : -errno;
 	// Asked after the pidfd was opened: the answer is about the process that it holds.
-	if (process_start_time(pid, &found) < 0 || found != start_time)
-		return -ESRCH;
-	return take_fd(&fd);
+	result = process_start_time(pid, &found);
+	if (result < 0)
+		return result;
+	return found == start_time ? take_fd(&fd) : -ESRCH;
 }
 
 int boot_id_read(char ret_id[BOOT_ID_SIZE], struct error *err)

@@ -78,7 +78,7 @@ int process_run_with(const char *const *argv, int kept_fd, struct error *err);
 void process_close(struct process *process);
 
 // Opens the process `pid` only if it is still the one that started at `start_time`;
-// -ESRCH otherwise. Returns a pidfd.
+// -ESRCH otherwise, and another error when that cannot be said. Returns a pidfd.
 int process_open(pid_t pid, uint64_t start_time);
 
 // Start time of a live process; -ESRCH when there is none.

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -73,6 +74,22 @@ static void test_adoption_doubts(void **state)
 	assert_int_equal(fd, -1);
 }
 
+static void test_too_many_open_files_do_not_mean_gone(void **state)
+{
+	int next_fd = dup(STDIN_FILENO); // the first free one: for the pidfd, but for no more
+	struct rlimit all, few;
+	uint64_t start_time;
+
+	(void)state;
+	assert_int_equal(process_start_time(getpid(), &start_time), 0);
+	close(next_fd);
+	getrlimit(RLIMIT_NOFILE, &all);
+	few = (struct rlimit){(rlim_t)next_fd + 1, all.rlim_max};
+	setrlimit(RLIMIT_NOFILE, &few);
+	assert_int_equal(process_open(getpid(), start_time), -EMFILE);
+	setrlimit(RLIMIT_NOFILE, &all);
+}
+
 static void test_malformed_messages_are_refused(void **state)
 {
 	struct fixture *fixture = fixture_of(state);
@@ -119,6 +136,7 @@ int main(void)
 		CELL_TEST(test_agent_reconnects),
 		CELL_TEST(test_newer_connection_replaces_older),
 		CELL_TEST(test_adoption_doubts),
+		cmocka_unit_test(test_too_many_open_files_do_not_mean_gone),
 		CELL_TEST(test_malformed_messages_are_refused),
 		CELL_TEST(test_slow_agent_gets_the_latest),
 	};
