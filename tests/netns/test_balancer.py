@@ -109,7 +109,7 @@ def test_a_target_that_drains_is_not_served_again_after_a_restart(outside, vip):
     client.put("/v1/target-groups/web", target_group(delay=3600)).expect(200)
     client.request("POST", "/v1/tasks/a/stop").expect(200)
     os.kill(shim, signal.SIGSTOP)  # the agent is to find out by itself
-    outside.restart()
+    outside.restart(until="/healthz")
     assert [target["targetHealth"]["state"] for target in targets(outside)] == ["draining"]
     assert curl(outside, vip) is None
     os.kill(shim, signal.SIGCONT)
