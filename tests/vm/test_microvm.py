@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real microVMs: QEMU's microvm machine under TCG, Debian's kernel, penstock-init."""
 
+import json
 import os
 
 import pytest
 
 from harness import documents
-from harness.client import container, is_stopped
+from harness.client import container, eventually, is_stopped
 from harness.documents import IDLE, shell, task, tcp
 
 pytestmark = pytest.mark.slow
@@ -45,6 +46,59 @@ def test_the_machine_inside(host, network):
     assert str(20 << 20) in log, "a disk of exactly 20 GiB"
     assert stopped["network"]["privateIpv4Address"] in log
     assert "Operation not permitted" in log, "no packet sockets for containers"
+
+
+def test_what_a_document_says(host):
+    """As much as fits into one boot."""
+    objects = documents.network()
+    objects["/v1/vpcs/net"].update(mtu=1400, dnsServers=["10.0.0.2", "192.0.2.53"])
+    host.client.apply(objects)
+    script = """cat /etc/resolv.conf; grep ip- /etc/hosts; cat /etc/hostname; echo mtu $(cat /sys/class/net/eth0/mtu)
+        echo user $(id -u) $(id -G); echo files $(ulimit -Sn) $(ulimit -Hn)
+        (echo x >/file) 2>/dev/null || echo refused; cat /volume/ready
+        for path in "" /task; do wget -qO- $ECS_CONTAINER_METADATA_URI_V4$path; echo; done; """ + IDLE
+    volume = {"mountPoints": [{"sourceVolume": "data", "containerPath": "/volume"}]}
+    containers = [
+        shell("main", script, user="web", readonlyRootFilesystem=True, **volume,
+              dependsOn=[{"containerName": "setup", "condition": "SUCCESS"}],
+              portMappings=[{"containerPort": 80}, {"containerPortRange": "8000-8009"}],
+              healthCheck={"command": ["CMD-SHELL", "true"], "interval": 5, "timeout": 60, "retries": 10}),
+        shell("setup", "echo ready >/volume/ready", essential=False, **volume),
+        shell("glutton", "exec tail /dev/zero", essential=False,
+              dependsOn=[{"containerName": "main", "condition": "HEALTHY"}]),
+    ]
+    host.client.put("/v1/tasks/t", task(*containers, volumes=[{"name": "data"}])).expect(201)
+    found = host.client.wait_task("t", lambda status: container(status, "glutton")["lastStatus"] == "STOPPED")["status"]
+    assert container(found, "main")["healthStatus"] == "HEALTHY" and container(found, "setup")["exitCode"] == 0
+    assert container(found, "glutton")["exitCode"] == 137
+    assert container(found, "glutton")["reason"] == "OutOfMemoryError: container killed due to memory usage"
+    address = found["network"]["privateIpv4Address"]
+    name = "ip-" + address.replace(".", "-")
+    *lines, of_container, of_task, up = host.client.log("t").splitlines()
+    assert lines == ["nameserver 10.0.0.2", "nameserver 192.0.2.53", f"{address} {name}", name, "mtu 1400",
+                     "user 1000 1000 50", "files 65535 65535", "refused", "ready"] and up == "up"
+    of_container, of_task = json.loads(of_container), json.loads(of_task)
+    assert of_container["Name"] == "main" and of_container["Networks"][0]["IPv4Addresses"] == [address]
+    assert of_container["Ports"] == [{"ContainerPort": 80, "Protocol": "tcp"},
+                                     {"ContainerPortRange": "8000-8009", "Protocol": "tcp"}]
+    assert of_task["Limits"] == {"CPU": 0.25, "Memory": 512}
+    assert {one["Name"] for one in of_task["Containers"]} == {"main", "setup", "glutton"}
+    host.client.stop_task("t")
+
+
+def test_what_a_container_deletes_is_given_back(host, network):
+    """The disk is a sparse file of the host: deleted files are holes again."""
+    script = ("dd if=/dev/zero of=/file bs=1M count=200 2>/dev/null; sync; "
+              "trap 'rm /file; sync; sleep 5; exit 0' TERM; sleep 100000 & echo up; wait $!")
+    network.run_task("t", task(shell("main", script, stopTimeout=60)))
+    network.wait_log("t", "up")
+    with open(host.state / "disks/t.img", "rb") as disk:
+        mebibytes = lambda: os.fstat(disk.fileno()).st_blocks * 512 >> 20
+        before = mebibytes()
+        assert before >= 200
+        network.request("POST", "/v1/tasks/t/stop", None).expect(200)
+        eventually(lambda: mebibytes() <= before - 190)
+    network.wait_task("t", is_stopped)
 
 
 def test_a_larger_disk_is_larger(host, network):
