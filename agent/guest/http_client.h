@@ -4,7 +4,7 @@
 // exchange closes the connection; the next request dials again.
 //
 //     http_client_begin(&client, HTTP_POST, GUEST_PATH_STATUS, token, body, length, deadline_us);
-//     ... poll(http_client_fd(&client), http_client_events(&client)) ...
+//     ... poll client.fd for http_client_events(&client) ...
 //     switch (http_client_step(&client, now_us, &response, err)) { ... }
 #pragma once
 

@@ -126,9 +126,9 @@ static void wait_for_events(const struct events *events, struct agent *agent, st
 	take_power_button(events->power_fd, task);
 }
 
-static int64_t earliest(int64_t first_us, int64_t second)
+static int64_t earliest(int64_t one_us, int64_t other_us)
 {
-	return first_us < second ? first_us : second;
+	return one_us < other_us ? one_us : other_us;
 }
 
 static void run(const struct events *events, struct agent *agent, struct task *task)
@@ -151,7 +151,7 @@ static void run(const struct events *events, struct agent *agent, struct task *t
 		if (now_us >= farewell_us ||
 		    (init_task_ended(task) && init_agent_idle(agent, task)))
 			return;
-		until_us = earliest(init_task_next_us(task), init_agent_next_us(agent));
+		until_us = earliest(init_task_next_us(task, now_us), init_agent_next_us(agent));
 		wait_for_events(events, agent, task, earliest(until_us, farewell_us));
 	}
 }

@@ -228,7 +228,7 @@ void init_task_tick(struct task *task, int64_t now_us);
 void init_task_stop(struct task *task);
 void init_task_reaped(struct task *task, pid_t pid, int wait_status, int64_t now_us);
 bool init_task_ended(const struct task *task); // all containers ended, all their output read
-int64_t init_task_next_us(const struct task *task);
+int64_t init_task_next_us(const struct task *task, int64_t now_us);
 
 // Drives the connections: sends status, log chunks and polls for commands.
 void init_agent_tick(struct agent *agent, struct task *task, int64_t now_us);

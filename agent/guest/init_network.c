@@ -81,10 +81,11 @@ static int add_neighbour(int fd, const struct init_settings *settings, struct er
 static int add_route(int fd, struct in_addr destination, struct in_addr gateway,
 		     unsigned short flags, struct error *err)
 {
-	char device[] = "eth0";
+	char device[IFNAMSIZ];
 	struct rtentry route = {.rt_flags = RTF_UP | flags, .rt_dev = device};
 	bool host = flags & RTF_HOST;
 
+	snprintf(device, sizeof(device), "%s", interface);
 	put_address(&route.rt_dst, destination);
 	put_address(&route.rt_genmask, (struct in_addr){host ? INADDR_BROADCAST : INADDR_ANY});
 	put_address(&route.rt_gateway, gateway);

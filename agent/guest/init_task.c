@@ -423,7 +423,7 @@ bool init_task_ended(const struct task *task)
 	return true;
 }
 
-static int64_t container_next_us(const struct container *container)
+static int64_t container_next_us(const struct container *container, int64_t now_us)
 {
 	int64_t next_us = init_health_next_us(container);
 
@@ -435,13 +435,13 @@ static int64_t container_next_us(const struct container *container)
 		int64_t overdue_us =
 			container->started_us + container->spec->start_timeout_s * second_us;
 
-		if (overdue_us > clock_monotonic_us() && overdue_us < next_us)
+		if (overdue_us > now_us && overdue_us < next_us)
 			next_us = overdue_us;
 	}
 	return next_us;
 }
 
-int64_t init_task_next_us(const struct task *task)
+int64_t init_task_next_us(const struct task *task, int64_t now_us)
 {
 	int64_t next_us = task->usage_us;
 
@@ -449,7 +449,7 @@ int64_t init_task_next_us(const struct task *task)
 		if (task->nfs[i].pid && task->nfs[i].deadline_us < next_us)
 			next_us = task->nfs[i].deadline_us;
 	for (uint32_t i = 0; i < task->manifest.container_count; i++) {
-		int64_t container_us = container_next_us(&task->containers[i]);
+		int64_t container_us = container_next_us(&task->containers[i], now_us);
 
 		if (container_us < next_us)
 			next_us = container_us;

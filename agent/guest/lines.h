@@ -31,6 +31,11 @@ struct line_field {
 	const char *const *words;
 };
 
+#define LINE_FIELD(type, member, name, kind, max, words)                                           \
+	{                                                                                          \
+		name, kind, offsetof(type, member), max, words                                     \
+	}
+
 struct line_form {
 	const char *keyword;
 	const struct line_field *fields;

@@ -11,13 +11,9 @@
 
 static const char title[] = "penstock-manifest 1";
 
-#define FIELD(type, member, name, kind, limit, list)                                               \
-	{                                                                                          \
-		name, kind, offsetof(type, member), limit, list                                    \
-	}
-#define STRING(type, member, name)        FIELD(type, member, name, LINE_STRING, 0, NULL)
-#define NUMBER(type, member, name, limit) FIELD(type, member, name, LINE_U32, limit, NULL)
-#define FLAG(type, member, name)          FIELD(type, member, name, LINE_FLAG, 0, NULL)
+#define STRING(type, member, name)        LINE_FIELD(type, member, name, LINE_STRING, 0, NULL)
+#define NUMBER(type, member, name, limit) LINE_FIELD(type, member, name, LINE_U32, limit, NULL)
+#define FLAG(type, member, name)          LINE_FIELD(type, member, name, LINE_FLAG, 0, NULL)
 #define FORM(keyword, fields)                                                                      \
 	{                                                                                          \
 		keyword, fields, ARRAY_LENGTH(fields)                                              \
@@ -33,8 +29,8 @@ static const struct line_field task_fields[] = {
 };
 static const struct line_field volume_fields[] = {
 	STRING(struct guest_volume, name, "name"),
-	FIELD(struct guest_volume, kind, "kind", LINE_WORD, ARRAY_LENGTH(volume_kinds),
-	      volume_kinds),
+	LINE_FIELD(struct guest_volume, kind, "kind", LINE_WORD, ARRAY_LENGTH(volume_kinds),
+		   volume_kinds),
 	STRING(struct guest_volume, server, "server"),
 	NUMBER(struct guest_volume, port, "port", UINT16_MAX),
 	STRING(struct guest_volume, path, "path"),
@@ -46,11 +42,11 @@ static const struct line_field container_fields[] = {
 	NUMBER(struct guest_container, image, "image", GUEST_IMAGES_MAX - 1),
 	FLAG(struct guest_container, essential, "essential"),
 	STRING(struct guest_container, user, "user"),
-	NUMBER(struct guest_container, stop_signal, "stop-signal", 64),
 	STRING(struct guest_container, directory, "directory"),
 	FLAG(struct guest_container, read_only_root, "read-only-root"),
 	NUMBER(struct guest_container, start_timeout_s, "start-timeout", 86400),
 	NUMBER(struct guest_container, stop_timeout_s, "stop-timeout", 86400),
+	NUMBER(struct guest_container, stop_signal, "stop-signal", 64),
 };
 static const struct line_field mount_fields[] = {
 	NUMBER(struct guest_mount, volume, "volume", GUEST_VOLUMES_MAX - 1),
@@ -59,8 +55,8 @@ static const struct line_field mount_fields[] = {
 };
 static const struct line_field dependency_fields[] = {
 	NUMBER(struct guest_dependency, container, "container", GUEST_CONTAINERS_MAX - 1),
-	FIELD(struct guest_dependency, condition, "condition", LINE_WORD, ARRAY_LENGTH(conditions),
-	      conditions),
+	LINE_FIELD(struct guest_dependency, condition, "condition", LINE_WORD,
+		   ARRAY_LENGTH(conditions), conditions),
 };
 static const struct line_field health_fields[] = {
 	NUMBER(struct guest_health_check, interval_s, "interval", 86400),

@@ -18,29 +18,26 @@ static const char *const healths[] = {"UNKNOWN", "HEALTHY", "UNHEALTHY"};
 static const char *const verbs[] = {"stop"};
 static const char *const streams[] = {"stdout", "stderr"};
 
-#define FIELD(type, member, name, kind, limit, list)                                               \
-	{                                                                                          \
-		name, kind, offsetof(type, member), limit, list                                    \
-	}
 #define WORD(type, member, name, list)                                                             \
-	FIELD(type, member, name, LINE_WORD, ARRAY_LENGTH(list), list)
+	LINE_FIELD(type, member, name, LINE_WORD, ARRAY_LENGTH(list), list)
 
 static const struct line_field task_fields[] = {
 	WORD(struct guest_status, phase, "phase", phases),
-	FIELD(struct guest_status, disk_size_bytes, "disk-size", LINE_U64, 0, NULL),
-	FIELD(struct guest_status, disk_used_bytes, "disk-used", LINE_U64, 0, NULL),
-	FIELD(struct guest_status, failure, "failure", LINE_TEXT, GUEST_FAILURE_MAX, NULL),
+	LINE_FIELD(struct guest_status, disk_size_bytes, "disk-size", LINE_U64, 0, NULL),
+	LINE_FIELD(struct guest_status, disk_used_bytes, "disk-used", LINE_U64, 0, NULL),
+	LINE_FIELD(struct guest_status, failure, "failure", LINE_TEXT, GUEST_FAILURE_MAX, NULL),
 };
 static const struct line_field container_fields[] = {
 	WORD(struct guest_container_status, state, "state", states),
 	WORD(struct guest_container_status, health, "health", healths),
-	FIELD(struct guest_container_status, exit_code, "exit-code", LINE_I32, 255, NULL),
-	FIELD(struct guest_container_status, started_ms, "started-ms", LINE_I64, 0, NULL),
-	FIELD(struct guest_container_status, finished_ms, "finished-ms", LINE_I64, 0, NULL),
-	FIELD(struct guest_container_status, reason, "reason", LINE_TEXT, GUEST_REASON_MAX, NULL),
+	LINE_FIELD(struct guest_container_status, exit_code, "exit-code", LINE_I32, 255, NULL),
+	LINE_FIELD(struct guest_container_status, started_ms, "started-ms", LINE_I64, 0, NULL),
+	LINE_FIELD(struct guest_container_status, finished_ms, "finished-ms", LINE_I64, 0, NULL),
+	LINE_FIELD(struct guest_container_status, reason, "reason", LINE_TEXT, GUEST_REASON_MAX,
+		   NULL),
 };
 static const struct line_field command_fields[] = {
-	FIELD(struct guest_command, number, "number", LINE_U64, 0, NULL),
+	LINE_FIELD(struct guest_command, number, "number", LINE_U64, 0, NULL),
 	WORD(struct guest_command, verb, "verb", verbs),
 };
 static const struct line_form task_form = {"task", task_fields, ARRAY_LENGTH(task_fields)};
