@@ -115,9 +115,8 @@ void balancers_free(struct engine *engine)
 static int balancer_delete(struct engine *engine, const char *id, struct error *err)
 {
 	lb_balancer_remove(engine->lb, id);
-	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
-		if (sg_balancer_remove(vpc->sg, network_batch(vpc), id, err) < 0)
-			return -err->code;
+	if (network_remove_elsewhere(engine, NULL, id, sg_balancer_remove, err) < 0)
+		return -err->code;
 	return give_back_others(engine, id, NULL, 0, err);
 }
 
@@ -157,6 +156,7 @@ int balancer_apply(struct engine *engine, const char *id, struct error *err)
 				 object->load_balancer->subnet_id);
 	// Others are of one of this id that was deleted in the same turn.
 	if (give_back_others(engine, id, subnet, membership.address, err) < 0 ||
+	    network_remove_elsewhere(engine, vpc, id, sg_balancer_remove, err) < 0 ||
 	    ensure_address(engine, id, subnet, membership.address, err) < 0)
 		return -err->code;
 	balancer_of(object, vpc->id, membership.address, &balancer);

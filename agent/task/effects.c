@@ -273,10 +273,11 @@ static void sweep_policy(struct network_vpc *vpc)
 	for (size_t i = 0; i < count; i++) {
 		enum model_kind kind = objects[i].kind == SG_OBJECT_GROUP ? MODEL_SECURITY_GROUP
 									  : MODEL_LOAD_BALANCER;
+		const struct model_object *object = engine_object(engine, kind, objects[i].owner);
 
 		if (objects[i].kind != SG_OBJECT_GROUP && objects[i].kind != SG_OBJECT_BALANCER)
 			continue;
-		if (!engine_object(engine, kind, objects[i].owner))
+		if (!object || !is_of_vpc(engine, object, vpc))
 			engine_object_changed(engine, kind, objects[i].owner);
 	}
 }

@@ -220,6 +220,12 @@ void network_release_address(struct engine *engine, const char *subnet_id, uint3
 struct nft_batch *network_batch(struct network_vpc *vpc);
 void network_reap(struct network_vpc *vpc); // deletes the retired ENIs in a janitor
 void network_retry(struct engine *engine);  // what failed of that, and damaged tables
+// A group or balancer leaves every VPC but `home` (NULL: every one): where a deleted one was, or
+// one that was deleted and made anew, is not known any more.
+typedef int policy_remove(struct sg_vpc *vpc, struct nft_batch *batch, const char *id,
+			  struct error *err);
+int network_remove_elsewhere(struct engine *engine, const struct network_vpc *home, const char *id,
+			     policy_remove *remove, struct error *err);
 
 // balancers.c
 int balancer_apply(struct engine *engine, const char *id, struct error *err);

@@ -320,12 +320,19 @@ void network_release_address(struct engine *engine, const char *subnet_id, uint3
 
 // --- Security groups ---
 
-// The VPC of a deleted group is not known any more: every VPC is asked.
-static int group_delete(struct engine *engine, const char *id, struct error *err)
+int network_remove_elsewhere(struct engine *engine, const struct network_vpc *home, const char *id,
+			     policy_remove *remove, struct error *err)
 {
-	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
-		if (sg_group_remove(vpc->sg, network_batch(vpc), id, err) < 0)
-			return -err->code;
+	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
+		int result = vpc == home ? 0 : remove(vpc->sg, network_batch(vpc), id, err);
+
+		if (result == -ESTALE && home) { // swept once it is read again
+			error_clear(err);
+			continue;
+		}
+		if (result < 0)
+			return result;
+	}
 	return 0;
 }
 
@@ -338,9 +345,11 @@ int group_apply(struct engine *engine, const char *id, struct error *err)
 	struct sg_group group;
 
 	if (!object)
-		return group_delete(engine, id, err);
+		return network_remove_elsewhere(engine, NULL, id, sg_group_remove, err);
 	spec = object->security_group;
 	vpc = network_vpc_find(engine, spec->vpc_id);
+	if (network_remove_elsewhere(engine, vpc, id, sg_group_remove, err) < 0)
+		return -err->code;
 	if (!vpc)
 		return error_set(err, ENOENT, "vpc %s is not there", spec->vpc_id);
 	group = security_group_rules(id, spec, &arena);

@@ -10,7 +10,7 @@ import uuid
 
 from harness import documents
 from harness.client import container, eventually, is_stopped
-from harness.documents import IDLE, shell, task
+from harness.documents import IDLE, group, shell, task
 
 
 def test_tasks_go_on_and_are_adopted(host, network):
@@ -182,6 +182,24 @@ def test_what_was_deleted_as_the_agent_died_is_taken_back(host, network):
     assert "10.0.1.4" in host.run(*inside, "address").stdout
     rules = host.run("nsenter", f"--net=/run/netns/penstock-{host.install}-net", "nft", "list", "ruleset").stdout
     assert "10.0.2" not in rules and "10.0.1.4" in rules
+
+
+def test_a_group_that_moved_as_the_agent_died_leaves_its_vpc(host, network):
+    network.apply({"/v1/vpcs/other": {"cidrBlock": "10.9.0.0/16"}, "/v1/security-groups/moves": group()})
+    host.kill()
+    with sqlite3.connect(host.state / "penstock.db") as store:  # as if it was deleted and made anew
+        moved = store.execute(
+            "UPDATE specs SET spec = replace(spec, '\"net\"', '\"other\"')"
+            " WHERE revision = (SELECT spec_revision FROM objects WHERE id = 'moves')"
+        )
+        assert moved.rowcount == 1
+    store.close()
+    host.start()
+
+    def chains(vpc):
+        return host.run("nft", "list", "chains", namespace=f"penstock-{host.install}-{vpc}").stdout
+
+    assert "group_moves_ingress" in chains("other") and "group_moves_ingress" not in chains("net")
 
 
 def test_shutdown_stops_tasks_when_asked(host, network):
