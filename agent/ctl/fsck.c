@@ -95,6 +95,10 @@ const struct verb verb_fsck = {
 		"What no record owns is an orphan; exit code 1 when one is left. Needs no agent; with\n"
 		"one running, what is just being built may show up for a moment.\n"
 		"\n"
+		"Some things --repair has to leave, and says why: security groups and their members\n"
+		"while an agent runs, which removes them itself; loop devices, which go with their\n"
+		"last mount; and what may belong to a record that cannot be read.\n"
+		"\n"
 		"  -c, --config FILE    the agent's; default $PENSTOCK_CONFIG or " CONFIG_DEFAULT_FILE "\n"
 		"  --repair             remove the orphans",
 	// clang-format on

@@ -14,49 +14,120 @@
 #include "agent/base/scope.h"
 #include "agent/store/store.h"
 
-static void own(struct check *check, struct name **list, const char *text)
+static void own_place(struct check *check, struct name **list, const char *text, const char *of)
 {
 	struct name *name = arena_new(check->arena, struct name);
 
-	*name = (struct name){*list, arena_strdup(check->arena, text)};
+	*name = (struct name){*list, arena_strdup(check->arena, text), of};
 	*list = name;
 }
 
-bool fsck_owns(const struct name *list, const char *text)
+static void own(struct check *check, struct name **list, const char *text)
+{
+	own_place(check, list, text, NULL);
+}
+
+static const struct name *find_name(const struct name *list, const char *text)
 {
 	while (list && strcmp(list->text, text) != 0)
 		list = list->next;
 	return list;
 }
 
+bool fsck_owns(const struct name *list, const char *text)
+{
+	return find_name(list, text);
+}
+
+const char *fsck_owner_of_place(const struct check *check, const char *vpc_id, const char *place)
+{
+	char text[FSCK_TEXT_SIZE];
+	const struct name *found;
+
+	snprintf(text, sizeof(text), "%s %s", vpc_id, place);
+	found = find_name(check->owned.places, text);
+	return found ? found->of : NULL;
+}
+
 // --- The records ---
 
+// What it owns besides its own name is not known.
+static int unreadable(struct check *check, const struct store_object *stored)
+{
+	check->unreadable = arena_printf(check->arena, "%s %s", stored->kind, stored->id);
+	return 0;
+}
+
+// Cell and disk carry the task's id: they are owned whatever the record says.
 static int own_task(struct check *check, const struct store_object *stored)
 {
 	struct task_status status;
 	struct error err = {0};
+	int result = task_status_parse(stored->status, strlen(stored->status), check->arena,
+				       &status, &err);
 
 	own(check, &check->owned.records, stored->id);
-	if (task_status_parse(stored->status, strlen(stored->status), check->arena, &status, &err) <
-	    0)
-		return 0; // a damaged record owns its directory and nothing else
-	if (status.last_status == TASK_STOPPED)
+	if (result == 0 && status.last_status == TASK_STOPPED)
 		return 0;
 	own(check, &check->owned.kinds[MODEL_TASK], stored->id);
+	if (result < 0)
+		return unreadable(check, stored);
 	own(check, &check->owned.enis, status.network.eni_id);
 	return 0;
 }
 
-static void own_attachments(struct check *check, const struct store_object *stored)
+static void own_attachments(struct check *check, const struct vpc_spec *vpc)
+{
+	for (uint32_t i = 0; i < vpc->attachment_count; i++)
+		own(check, &check->owned.interfaces, vpc->attachments[i].interface);
+}
+
+static void own_in_vpc(struct check *check, const struct model_object *object, const char *vpc_id,
+		       const char *place)
+{
+	own_place(check, &check->owned.places, arena_printf(check->arena, "%s %s", vpc_id, place),
+		  arena_printf(check->arena, "%s %s", model_kind_name(object->kind), object->id));
+}
+
+static void own_subnet(struct check *check, const struct model_object *object)
+{
+	char block[IPV4_CIDR_TEXT_SIZE];
+
+	own_in_vpc(check, object, object->subnet->vpc_id,
+		   ipv4_cidr_format(&object->subnet->cidr_block, block));
+	own_place(check, &check->owned.subnets, object->id, object->subnet->vpc_id);
+}
+
+static int own_balancer(struct check *check, const struct model_object *object,
+			const struct store_object *stored)
+{
+	const struct name *subnet =
+		find_name(check->owned.subnets, object->load_balancer->subnet_id);
+	struct object_status status;
+	char address[IPV4_TEXT_SIZE];
+	struct error err = {0};
+
+	if (!subnet || object_status_parse(stored->status, check->arena, &status, &err) < 0)
+		return unreadable(check, stored);
+	own_in_vpc(check, object, subnet->of, ipv4_format(status.private_ipv4_address, address));
+	return 0;
+}
+
+static int own_parts(struct check *check, enum model_kind kind, const struct store_object *stored)
 {
 	struct fault_list faults = {.arena = check->arena};
 	struct model_object object;
 
-	if (model_parse(MODEL_VPC, stored->id, stored->spec, strlen(stored->spec), check->arena,
-			&object, &faults) < 0)
-		return;
-	for (uint32_t i = 0; i < object.vpc->attachment_count; i++)
-		own(check, &check->owned.interfaces, object.vpc->attachments[i].interface);
+	if (model_parse(kind, arena_strdup(check->arena, stored->id), stored->spec,
+			strlen(stored->spec), check->arena, &object, &faults) < 0)
+		return unreadable(check, stored);
+	if (kind == MODEL_VPC)
+		own_attachments(check, object.vpc);
+	else if (kind == MODEL_SUBNET)
+		own_subnet(check, &object);
+	else if (kind == MODEL_LOAD_BALANCER)
+		return own_balancer(check, &object, stored);
+	return 0;
 }
 
 static int own_object(const struct store_object *stored, void *context)
@@ -69,11 +140,10 @@ static int own_object(const struct store_object *stored, void *context)
 	if (kind == MODEL_TASK)
 		return own_task(check, stored);
 	own(check, &check->owned.kinds[kind], stored->id);
-	if (kind == MODEL_VPC)
-		own_attachments(check, stored);
-	return 0;
+	return own_parts(check, kind, stored);
 }
 
+// Each kind after those that it names: a balancer's VPC is its subnet's.
 static int read_records(struct check *check, struct error *err)
 {
 	char path[CONFIG_PATH_MAX + 16];
@@ -150,6 +220,7 @@ static int look(struct check *check, struct fsck_report *report, struct error *e
 	check->report = report;
 	check->capacity = 0;
 	check->owned = (struct owned){0};
+	check->unreadable = NULL;
 	if (read_records(check, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < fsck_collector_count; i++)

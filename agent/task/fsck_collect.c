@@ -41,6 +41,15 @@ static bool is_to_go(struct check *check, struct fsck_finding *finding, bool own
 	       was_orphan(check->before, finding);
 }
 
+// What a record owns may be known from it alone.
+static int require_readable(const struct check *check, struct error *err)
+{
+	if (!check->unreadable)
+		return 0;
+	return error_set(err, EBUSY, "the record of %s cannot be read: this may be its own",
+			 check->unreadable);
+}
+
 static void removed(struct fsck_finding *finding, int result, const struct error *err)
 {
 	finding->repaired = result >= 0;
@@ -216,9 +225,10 @@ static bool owns_object(const struct check *check, const struct netif_object *ob
 		return fsck_owns(vpcs, object->owner) &&
 		       fsck_owns(check->owned.interfaces, object->name);
 	case NETIF_OBJECT_VPC:
+		return fsck_owns(vpcs, object->owner);
 	case NETIF_OBJECT_ADDRESS:
 	case NETIF_OBJECT_SUBNET:
-		return fsck_owns(vpcs, object->owner);
+		return fsck_owner_of_place(check, object->owner, object->name);
 	}
 	return false;
 }
@@ -228,18 +238,27 @@ static const enum netif_object_kind netif_order[] = {NETIF_OBJECT_ENI, NETIF_OBJ
 						     NETIF_OBJECT_ADDRESS, NETIF_OBJECT_SUBNET,
 						     NETIF_OBJECT_VPC};
 
+static int remove_netif(struct check *check, const struct netif_object *object, struct error *err)
+{
+	// A VPC is known by its name, and goes only when nothing is inside.
+	if (object->kind != NETIF_OBJECT_VPC && require_readable(check, err) < 0)
+		return -err->code;
+	return netif_object_delete(check->netif, object, err);
+}
+
 static void collect_netif(struct check *check, const struct netif_object *object, struct error *err)
 {
 	const char *place = object->vpc[0] ? object->vpc : "host";
+	const char *owner = fsck_owner_of_place(check, object->owner, object->name);
 	struct fsck_finding *finding;
 	char name[FSCK_TEXT_SIZE];
 
 	snprintf(name, sizeof(name), "%.180s in %.63s", object->name, place);
 	finding = fsck_find(check, netif_object_kind_name(object->kind),
 			    object->kind == NETIF_OBJECT_VPC ? object->name : name, "%s%s",
-			    object->owner, object->dying ? " (retired)" : "");
+			    owner ?: object->owner, object->dying ? " (retired)" : "");
 	if (is_to_go(check, finding, owns_object(check, object)))
-		removed(finding, netif_object_delete(check->netif, object, err), err);
+		removed(finding, remove_netif(check, object, err), err);
 }
 
 static int collect_network(struct check *check, struct error *err)
@@ -300,7 +319,9 @@ static int remove_policy(const struct check *check, const char *vpc_id, int sock
 
 	if (check->agent_runs)
 		return error_set(err, EBUSY,
-				 "the agent holds this table: restart it, or stop it first");
+				 "the agent holds this table: it removes what nobody owns");
+	if (object->kind == SG_OBJECT_MEMBER && require_readable(check, err) < 0)
+		return -err->code;
 	result = sg_vpc_open(check->config->install, vpc_id, socket_fd, &vpc, err);
 	if (result < 0)
 		return result;
@@ -436,7 +457,8 @@ static int collect_directories(struct check *check, struct error *err)
 	return 0;
 }
 
-// Loop devices over our disks: the netns driver's. They free themselves with their last mount.
+// Loop devices over our disks: the netns driver's. They free themselves with their last mount, so
+// there is never one to be removed here.
 static int collect_loops(struct check *check, struct error *err)
 {
 	char disks[CONFIG_PATH_MAX + 8];

@@ -11,6 +11,7 @@
 struct name {
 	struct name *next;
 	const char *text;
+	const char *of; // of a place: whose it is; of a subnet: its VPC
 };
 
 // What the records own.
@@ -19,6 +20,8 @@ struct owned {
 	struct name *records;                 // ids of all tasks
 	struct name *enis;                    // of tasks that are not STOPPED
 	struct name *interfaces;              // attached ones
+	struct name *subnets;
+	struct name *places; // "<vpc> <block of a subnet or address of a load balancer>"
 };
 
 struct check {
@@ -29,14 +32,17 @@ struct check {
 	struct netif *netif;
 	struct ephemeral pool;
 	bool repair, agent_runs;
-	pid_t agent_pid; // 0: it does not run, or not where we can see it
-	bool installed;  // there is a store: the install itself owns what is not a task's
+	pid_t agent_pid;        // 0: it does not run, or not where we can see it
+	bool installed;         // there is a store: the install itself owns what is not a task's
+	const char *unreadable; // a record that cannot be read, "task t-42", or NULL
 	struct fsck_report *report;
 	const struct fsck_report *before; // the pass before this one; NULL: this is the first
 	size_t capacity;
 };
 
 bool fsck_owns(const struct name *list, const char *text);
+// "subnet web", "load-balancer front"; NULL when no record has this block or address of the VPC.
+const char *fsck_owner_of_place(const struct check *check, const char *vpc_id, const char *place);
 
 // A new finding, not yet an orphan.
 __attribute__((format(printf, 4, 5))) struct fsck_finding *

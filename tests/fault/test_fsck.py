@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -51,13 +52,14 @@ def plant_process(host):
 class Planted:
     """Something with the interface of a path."""
 
-    def __init__(self, exists):
+    def __init__(self, exists, name="ghost"):
         self.exists = exists
+        self.name = name
 
 
-def seen(host, *argv):
+def seen(host, *argv, name="ghost"):
     """What a command in the host sees."""
-    return Planted(lambda: host.run(*argv, check=False).returncode == 0)
+    return Planted(lambda: host.run(*argv, check=False).returncode == 0, name)
 
 
 def plant_probe(host):
@@ -101,6 +103,19 @@ def plant_balancing(host):
     return seen(host, *inside, "sh", "-c", f"nft list table {table} | grep ghost")
 
 
+def plant_subnet(host):
+    inside = ("ip", "-n", f"penstock-{host.install}-net")
+    host.run(*inside, "route", "add", "blackhole", "10.0.7.0/24", "proto", "112", "metric", str(0x70000000))
+    return seen(host, "sh", "-c", f"{' '.join(inside)} route | grep 10.0.7.0", name="10.0.7.0/24")
+
+
+def plant_mount(host):
+    directory = host.state / "ghost"
+    directory.mkdir(exist_ok=True)
+    host.run("mount", "-t", "tmpfs", "ghost", directory)
+    return seen(host, "mountpoint", "-q", directory)
+
+
 PLANTS = [
     plant_balancing,
     plant_directory,
@@ -110,6 +125,8 @@ PLANTS = [
     plant_probe,
     plant_interface,
     plant_namespace,
+    plant_subnet,
+    plant_mount,
 ]
 
 
@@ -123,13 +140,98 @@ def test_an_orphan_is_found_and_repaired(host, network, plant, agent):
         host.kill()
     planted = plant(host)
     status, report = host.fsck()
-    assert status != 0 and "ghost" in json.dumps(report)
+    assert status != 0 and planted.name in json.dumps(report)
     assert planted.exists(), "fsck alone changes nothing"
     host.fsck("--repair")
     status, report = host.fsck()
     assert (status, planted.exists()) == (0, False), report
     if agent == "down":
         host.start()
+    assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
+
+
+def plant_group(host):
+    inside = ("nsenter", f"--net=/run/netns/penstock-{host.install}-net", "--", "nft")
+    host.run(*inside, "add chain inet penstock group_ghost_ingress")
+    host.run(*inside, "add set inet penstock group_ghost_members { type ipv4_addr; }")
+    return seen(host, *inside, "list chain inet penstock group_ghost_ingress")
+
+
+def found(report, kind):
+    return [finding for finding in report["findings"] if finding["kind"] == kind]
+
+
+def test_nft_objects_are_repaired_without_an_agent(host, network):
+    host.kill()
+    planted = plant_group(host)
+    status, report = host.fsck("--repair")
+    assert (status, planted.exists()) == (0, False), report
+    host.start()
+
+
+def test_nft_objects_are_the_running_agents(host, network):
+    host.agent.send_signal(signal.SIGSTOP)
+    planted = plant_group(host)
+    status, report = host.fsck("--repair")
+    (ghost,) = (finding for finding in report["findings"] if finding["orphan"])
+    assert status != 0 and "the agent holds this table" in ghost["problem"]
+    host.agent.send_signal(signal.SIGCONT)
+    eventually(lambda: not planted.exists())
+    assert host.fsck()[0] == 0
+
+
+def test_subnets_and_addresses_say_whose_they_are(host, network):
+    network.apply(
+        {"/v1/load-balancers/front": {"subnetId": "web", "securityGroups": ["web"], "listeners": []}}
+    )
+    status, report = host.fsck()
+    owners = {finding["name"].split()[0]: finding["owner"] for finding in report["findings"]}
+    assert status == 0 and owners["10.0.1.0/24"] == "subnet web"
+    assert owners["10.0.1.4"] == "load-balancer front"
+
+
+def test_an_address_of_no_balancer_is_an_orphan(host, network):
+    network.apply(
+        {"/v1/load-balancers/front": {"subnetId": "web", "securityGroups": ["web"], "listeners": []}}
+    )
+    host.kill()
+    with sqlite3.connect(host.state / "penstock.db") as store:  # as if its deletion had had no effect
+        store.execute("DELETE FROM objects WHERE id = 'front'")
+        store.execute("DELETE FROM refs WHERE id = 'front'")
+    store.close()
+    status, report = host.fsck()
+    (address,) = found(report, "address")
+    assert status != 0 and address["orphan"] and address["name"].split()[0] == "10.0.1.4"
+    status, report = host.fsck("--repair")
+    assert status == 0, report
+    assert "10.0.1.4" not in host.run("ip", "-n", f"penstock-{host.install}-net", "address").stdout
+    host.start()
+
+
+def set_status(host, task_id, status):
+    """Its status in the store; returns what it was."""
+    with sqlite3.connect(host.state / "penstock.db") as store:
+        (before,) = store.execute("SELECT status FROM objects WHERE kind = 'task' AND id = ?", (task_id,)).fetchone()
+        store.execute("UPDATE objects SET status = ? WHERE kind = 'task' AND id = ?", (status, task_id))
+    store.close()
+    return before
+
+
+def test_a_task_whose_record_cannot_be_read_is_not_repaired_away(host, network):
+    network.run_task("t", task())
+    pids = host.task_pids("t")
+    host.kill()
+    before = set_status(host, "t", '{"damaged": true}')
+    planted = plant_interface(host)
+    status, report = host.fsck("--repair")
+    assert status != 0 and host.task_pids("t") == pids
+    assert not any(finding["repaired"] for finding in report["findings"]), report
+    assert [finding["problem"] for finding in found(report, "eni")] == [
+        "the record of task t cannot be read: this may be its own"
+    ] * 2
+    set_status(host, "t", before)
+    assert host.fsck("--repair")[0] == 0 and not planted.exists()
+    host.start()
     assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
 
 
