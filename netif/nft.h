@@ -2,10 +2,9 @@
 // nft: nf_tables objects of family inet, in transactions, over libmnl and libnftnl.
 //
 // A batch collects operations. Each belongs to an owner (a label: "eni eni-42"), the one
-// that was set when it was added. The batch is one transaction, all of it or nothing (unless
-// there are barriers in it). If the
-// kernel refuses an operation, all operations of its owner are taken out, that owner is
-// reported as failed, and the rest is sent again, so that one bad object fails alone.
+// that was set when it was added. The batch is one transaction, all of it or nothing (unless there
+// are barriers in it). If the kernel refuses an operation, all operations of its owner are taken
+// out, that owner is reported as failed, and the rest is sent again: one bad object fails alone.
 //
 //     struct nft_batch *batch = nft_batch_new();
 //     nft_batch_set_owner(batch, "vpc prod");

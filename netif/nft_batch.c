@@ -177,21 +177,16 @@ static void attempt_build(struct attempt *attempt)
 		   nftnl_batch_end(edge, attempt->base + 1 + (uint32_t)batch->count)->nlmsg_len);
 }
 
-// Errors come without a copy of what was refused; and there is room for a large batch. Without
-// CAP_NET_ADMIN in the first user namespace the forced form is refused; then the system's limit
-// holds.
+// There is room for a large batch. Without CAP_NET_ADMIN in the first user namespace the forced
+// form is refused; then the system's limit holds.
 static void socket_prepare(int socket_fd, size_t size)
 {
 	int bytes = (int)(size + SOCKET_BUFFER_DEFAULT);
 
-	setsockopt(socket_fd, SOL_NETLINK, NETLINK_CAP_ACK, &(int){1}, sizeof(int));
 	if (size < SOCKET_BUFFER_DEFAULT)
 		return;
 	if (setsockopt(socket_fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0)
 		setsockopt(socket_fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
-	// One error message for each operation may come back.
-	if (setsockopt(socket_fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) < 0)
-		setsockopt(socket_fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes));
 }
 
 static void attempt_take_reply(struct attempt *attempt, const struct nlmsghdr *reply)
@@ -221,8 +216,8 @@ static int attempt_receive(struct attempt *attempt, int socket_fd, struct error 
 
 		if (received < 0 && errno == EINTR)
 			continue;
-		if (received < 0 && errno == ENOBUFS && attempt->failed)
-			continue; // later errors were lost, the first is known
+		if (received < 0 && errno == ENOBUFS)
+			continue; // later errors were lost, the first is in the queue
 		if (received < 0)
 			break;
 		for (const struct nlmsghdr *reply = (void *)bytes; mnl_nlmsg_ok(reply, left);

@@ -19,6 +19,8 @@ static int socket_new(int *ret_fd, struct error *err)
 		return error_errno(err, "netfilter socket");
 	if (bind(fd, (const struct sockaddr *)&any, sizeof(any)) < 0)
 		return error_errno(err, "bind netfilter socket");
+	// Errors come without a copy of what was refused.
+	setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &(int){1}, sizeof(int));
 	*ret_fd = take_fd(&fd);
 	return 0;
 }

@@ -235,8 +235,8 @@ void sg_combination_drop(struct sg_vpc *vpc, struct nft_batch *batch,
 {
 	char label[SG_LABEL_SIZE];
 
-	// If the member cannot leave, the combination must stay.
-	label_of(combination, label);
+	// If a member cannot leave, the combination must stay; others may join it all the same.
+	snprintf(label, sizeof(label), "end of combination %u", combination->number);
 	nft_batch_set_owner(batch, label);
 	nft_batch_depend(batch, member_label);
 	if (--combination->users > 0)

@@ -23,7 +23,7 @@
 // be; they touch the kernel only by sg_vpc_commit(). A batch with operations must be committed, or
 // sg_vpc_restore() called. One batch per VPC and turn; other modules may add operations of their
 // own. Owners of operations are "eni <id>", "balancer <id>", "group <id>" and, for what groups in
-// combination need, "combination <number>".
+// combination need, "combination <number>" and "end of combination <number>".
 //
 // Everything is found again in the kernel: who killed the process, the next sg_vpc_open() knows
 // groups, members and combinations from the table itself. What is incomplete is removed then.
@@ -175,9 +175,10 @@ struct sg_decision sg_evaluate(const struct sg_group *const *groups, size_t grou
 
 struct sg_vpc;
 
-// Makes what every VPC has (its constant chains and maps) where it is missing or different, adopts
-// groups, members and combinations it finds, and removes incomplete ones. `netfilter_socket`
-// (here and below): netif_netfilter_socket() of the VPC, borrowed for the call.
+// Makes what every VPC has where it is missing (a base chain or map of that name which is another
+// is refused: -EEXIST), writes the rules of constant chains anew, adopts groups, members and
+// combinations it finds, and removes incomplete ones. `netfilter_socket` (here and below):
+// netif_netfilter_socket() of the VPC, borrowed for the call.
 int sg_vpc_open(const char *install, const char *vpc, int netfilter_socket, struct sg_vpc **ret_vpc,
 		struct error *err);
 // The same without changing anything, to list what is there. -ENOENT when the VPC has no table.

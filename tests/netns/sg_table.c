@@ -94,3 +94,30 @@ void remove_member(const char *id)
 
 	assert_ok(sg_member_remove(vpc, batch, id, &err), &err);
 }
+
+void count_objects(size_t *ret_chains, size_t *ret_sets, size_t *ret_rules)
+{
+	scoped_free struct nft_object *chains = NULL, *sets = NULL;
+	scoped_free struct nft_rule_info *rules = NULL;
+	struct error err = {0};
+
+	assert_ok(nft_chains_dump(netfilter, "penstock", &chains, ret_chains, &err), &err);
+	assert_ok(nft_sets_dump(netfilter, "penstock", &sets, ret_sets, &err), &err);
+	assert_ok(nft_rules_dump(netfilter, "penstock", NULL, &rules, ret_rules, &err), &err);
+}
+
+void take_from_map(const char *interface)
+{
+	static const struct nft_set map = {.table = "penstock",
+					   .name = "eni_combination",
+					   .key = {{NFT_TYPE_IFNAME}},
+					   .data = {{NFT_TYPE_MARK}}};
+	scoped(nft_batch_release) struct nft_batch *damage = nft_batch_new();
+	struct nft_element element = {0};
+	struct error err = {0};
+
+	nft_value_add_ifname(&element.key, interface);
+	nft_elements_delete(damage, &map, &element, 1);
+	assert_ok(nft_batch_send(damage, netfilter, &err), &err);
+	assert_int_equal(nft_batch_failure_count(damage), 0);
+}

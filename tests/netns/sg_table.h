@@ -34,3 +34,8 @@ extern const char *const web_only[1], *const web_and_db[2]; // lists of groups
 void name_member(struct named_member *named, unsigned n, const char *const *groups, size_t count);
 void add_member(const struct named_member *named);
 void remove_member(const char *id);
+
+// All chains, sets and rules of the table.
+void count_objects(size_t *ret_chains, size_t *ret_sets, size_t *ret_rules);
+// Somebody else takes the element of this interface out of eni_combination.
+void take_from_map(const char *interface);

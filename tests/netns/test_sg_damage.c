@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// What others take away from the table of a VPC, and how it is made whole again.
+#include "tests/netns/sg_table.h"
+
+#include <errno.h>
+
+// A mirror that could not be read again is no empty table: what it does not know stands.
+static void test_unread_mirror_takes_nothing(void **state)
+{
+	struct named_member one;
+	struct error err = {0};
+
+	(void)state;
+	add_group("sg-web", &web);
+	name_member(&one, 5, web_only, 1);
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	remove_member("eni-5");
+	assert_true(sg_vpc_commit(vpc, batch, -1, &err) < 0);
+	assert_true(sg_vpc_is_damaged(vpc));
+	assert_int_equal(sg_member_remove(vpc, batch, "eni-5", &err), -ESTALE);
+	assert_int_equal(sg_member_set(vpc, batch, &one.member, &err), -ESTALE);
+	assert_int_equal(sg_group_remove(vpc, batch, "sg-web", &err), -ESTALE);
+	assert_ok(sg_vpc_restore(vpc, netfilter, &err), &err);
+	assert_false(sg_vpc_is_damaged(vpc));
+	assert_true(sg_member_stands(vpc, &one.member));
+}
+
+static void test_incomplete_members_are_removed(void **state)
+{
+	struct named_member one, two;
+	struct error err = {0};
+
+	(void)state;
+	add_group("sg-web", &web);
+	add_group("sg-db", NULL);
+	name_member(&one, 5, web_only, 1);
+	name_member(&two, 6, web_and_db, 2);
+	add_member(&one);
+	add_member(&two);
+	assert_int_equal(commit(), 0);
+	take_from_map(two.interface);
+	remove_member("eni-6");
+	assert_int_equal(commit(), 2); // not all of it is there; and its combination
+	assert_true(sg_vpc_is_damaged(vpc));
+	assert_false(sg_member_stands(vpc, &two.member));
+	assert_int_equal(sg_member_remove(vpc, batch, "eni-6", &err), -EUCLEAN);
+	assert_int_equal(sg_member_set(vpc, batch, &two.member, &err), -EUCLEAN);
+	assert_string_equal(err.message, "eni eni-6 is incomplete until the vpc is restored");
+	assert_int_equal(nft_batch_count(batch), 0);
+	assert_ok(sg_vpc_restore(vpc, netfilter, &err), &err);
+	assert_false(sg_vpc_is_damaged(vpc));
+	assert_true(sg_member_stands(vpc, &one.member));
+	assert_false(sg_member_stands(vpc, &two.member));
+	add_member(&two);
+	assert_int_equal(commit(), 0);
+	assert_true(sg_member_stands(vpc, &two.member));
+}
+
+// `nft flush ruleset`, in the eyes of this table.
+static void test_a_table_that_is_gone_is_made_again(void **state)
+{
+	struct named_member one;
+	size_t chains[2], sets[2], rules[2];
+	struct error err = {0};
+
+	(void)state;
+	count_objects(&chains[0], &sets[0], &rules[0]);
+	add_group("sg-web", &web);
+	name_member(&one, 5, web_only, 1);
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	nft_table_delete(batch, "penstock");
+	assert_ok(nft_batch_send(batch, netfilter, &err), &err);
+	nft_batch_free(batch);
+	batch = nft_batch_new();
+	remove_member("eni-5");
+	assert_true(sg_vpc_commit(vpc, batch, netfilter, &err) < 0);
+	assert_true(sg_vpc_is_damaged(vpc));
+	nft_batch_free(batch);
+	batch = nft_batch_new();
+	assert_ok(sg_vpc_restore(vpc, netfilter, &err), &err);
+	count_objects(&chains[1], &sets[1], &rules[1]);
+	assert_int_equal(chains[1], chains[0]);
+	assert_int_equal(sets[1], sets[0]);
+	assert_int_equal(rules[1], rules[0]);
+	assert_ok(sg_member_remove(vpc, batch, "eni-5", &err), &err);
+	add_group("sg-web", &web);
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	assert_true(sg_member_stands(vpc, &one.member));
+}
+
+// Its members are as good as gone: they pass nothing.
+static void test_a_combination_without_its_rules_is_removed(void **state)
+{
+	struct named_member one;
+	struct error err = {0};
+
+	(void)state;
+	add_group("sg-web", &web);
+	name_member(&one, 5, web_only, 1);
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	nft_chain_flush(batch, "penstock", "combination_1_ingress");
+	assert_ok(nft_batch_send(batch, netfilter, &err), &err);
+	nft_batch_free(batch);
+	batch = nft_batch_new();
+	assert_ok(sg_vpc_restore(vpc, netfilter, &err), &err);
+	assert_false(sg_member_stands(vpc, &one.member));
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	assert_true(sg_member_stands(vpc, &one.member));
+}
+
+static void test_damaged_group_is_made_again(void **state)
+{
+	struct named_member one;
+	struct error err = {0};
+
+	(void)state;
+	add_group("sg-web", &web);
+	name_member(&one, 5, web_only, 1);
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	nft_chain_flush(batch, "penstock", "group_sg-web_ingress");
+	assert_ok(nft_batch_send(batch, netfilter, &err), &err);
+	nft_batch_free(batch);
+	batch = nft_batch_new();
+	open_vpc();
+	add_group("sg-web", &web);
+	assert_true(nft_batch_count(batch) > 0);
+	assert_int_equal(commit(), 0);
+	add_group("sg-web", &web);
+	assert_int_equal(nft_batch_count(batch), 0);
+	assert_true(sg_member_stands(vpc, &one.member));
+	open_vpc();
+	add_group("sg-web", &web);
+	assert_int_equal(nft_batch_count(batch), 0);
+}
+
+static void test_constant_chains_are_written_anew(void **state)
+{
+	size_t chains[2], sets[2], rules[2];
+	struct error err = {0};
+
+	(void)state;
+	count_objects(&chains[0], &sets[0], &rules[0]);
+	nft_chain_flush(batch, "penstock", "prerouting_antispoof");
+	assert_ok(nft_batch_send(batch, netfilter, &err), &err);
+	open_vpc();
+	count_objects(&chains[1], &sets[1], &rules[1]);
+	assert_int_equal(rules[1], rules[0]);
+	assert_int_equal(chains[1], chains[0]);
+	assert_int_equal(sets[1], sets[0]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_unread_mirror_takes_nothing, table_setup,
+						table_teardown),
+		cmocka_unit_test_setup_teardown(test_incomplete_members_are_removed, table_setup,
+						table_teardown),
+		cmocka_unit_test_setup_teardown(test_a_table_that_is_gone_is_made_again,
+						table_setup, table_teardown),
+		cmocka_unit_test_setup_teardown(test_a_combination_without_its_rules_is_removed,
+						table_setup, table_teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_group_is_made_again, table_setup,
+						table_teardown),
+		cmocka_unit_test_setup_teardown(test_constant_chains_are_written_anew, table_setup,
+						table_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
