@@ -102,7 +102,7 @@ static int choose_uid(const struct engine *engine, uint32_t *ret_uid, struct err
 
 static const char *choose_eni_id(struct arena *arena)
 {
-	uint64_t bits[2];
+	uint64_t bits[2] = {0};
 
 	if (getrandom(bits, sizeof(bits), 0) != sizeof(bits))
 		bits[0] = (uint64_t)clock_monotonic_us();
@@ -122,7 +122,8 @@ static struct network_subnet *lease_address(struct engine *engine, const struct 
 				  spec->subnets[i]);
 			return NULL;
 		}
-		if (ipam_lease(subnet->ipam, clock_wall_ms(), ret_address, err) == 0) {
+		if (ipam_lease(subnet->ipam, network_lease_ms(engine, subnet), ret_address, err) ==
+		    0) {
 			error_clear(err); // of a subnet without room before this one
 			return subnet;
 		}

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/base/clock.h"
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
@@ -183,7 +182,8 @@ static int balancer_choose(struct engine *engine, const struct model_object *obj
 	if (!subnet)
 		return error_set(err, EAGAIN, "subnet %s is not ready yet, try again",
 				 object->load_balancer->subnet_id);
-	if (ipam_lease(subnet->ipam, clock_wall_ms(), &status.private_ipv4_address, err) < 0)
+	if (ipam_lease(subnet->ipam, network_lease_ms(engine, subnet), &status.private_ipv4_address,
+		       err) < 0)
 		return -err->code;
 	error_clear(err);
 	object_status_render(&status, &text);

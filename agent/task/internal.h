@@ -218,8 +218,11 @@ struct network_subnet *network_subnet_find(struct engine *engine, const char *id
 void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address,
 			     uint32_t cooldown_seconds);
 struct nft_batch *network_batch(struct network_vpc *vpc);
-void network_reap(struct network_vpc *vpc); // deletes the retired ENIs in a janitor
-void network_retry(struct engine *engine);  // what failed of that, and damaged tables
+void network_reap(struct network_vpc *vpc);   // deletes retired ENIs in a janitor, many at once
+void network_reap_all(struct engine *engine); // now
+// The time by which an address must have cooled down to be leased.
+int64_t network_lease_ms(struct engine *engine, const struct network_subnet *subnet);
+void network_retry(struct engine *engine); // what failed of that, and damaged tables
 // A group or balancer leaves every VPC but `home` (NULL: every one): where a deleted one was, or
 // one that was deleted and made anew, is not known any more.
 typedef int policy_remove(struct sg_vpc *vpc, struct nft_batch *batch, const char *id,

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/log.h"
 #include "agent/base/scope.h"
 
@@ -150,6 +151,8 @@ static void on_reaped(void *owner, const struct error *err)
 	reaper->failed = err->code != 0;
 	if (err->code)
 		log_error(NULL, "reaper of %s: %s", reaper->name, err->message);
+	else
+		reaper->reaped_ms = reaper->began_ms;
 	if (again)
 		reaper_kick(reaper);
 }
@@ -158,16 +161,58 @@ void reaper_kick(struct reaper *reaper)
 {
 	struct error err = {0};
 
+	reaper->waiting = 0;
+	if (reaper->timer)
+		evtimer_del(reaper->timer);
 	if (reaper->running) {
 		reaper->again = true;
 		return;
 	}
+	reaper->began_ms = clock_wall_ms();
 	if (janitor_start(reaper->janitors, reaper->argument, -1, reaper->work, on_reaped, reaper,
 			  &err) < 0)
 		log_error(NULL, "reaper of %s: %s", reaper->name, err.message);
 	else
 		reaper->running = true;
 	reaper->failed = !reaper->running;
+}
+
+static void on_due(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd;
+	(void)what;
+	reaper_kick(context);
+}
+
+void reaper_add(struct reaper *reaper)
+{
+	static const struct timeval delay = {.tv_sec = REAPER_DELAY_S};
+
+	if (!reaper->timer)
+		reaper->timer = evtimer_new(reaper->janitors->base, on_due, reaper);
+	reaper->waiting++;
+	if (!reaper->timer || reaper->waiting >= REAPER_WAITING_MAX)
+		reaper_kick(reaper);
+	else if (reaper->waiting == 1)
+		evtimer_add(reaper->timer, &delay);
+}
+
+void reaper_flush(struct reaper *reaper)
+{
+	if (reaper->waiting > 0)
+		reaper_kick(reaper);
+}
+
+bool reaper_is_done(const struct reaper *reaper)
+{
+	return reaper->waiting == 0 && !reaper->running && !reaper->failed;
+}
+
+void reaper_close(struct reaper *reaper)
+{
+	janitor_forget(reaper->janitors, reaper);
+	if (reaper->timer)
+		event_free(reaper->timer);
 }
 
 void reaper_retry(struct reaper *reaper)

@@ -45,10 +45,21 @@ struct reaper {
 	janitor_work work;
 	char argument[JANITOR_ARGUMENT_MAX];
 	bool running, again, failed;
+	unsigned waiting; // things, for the timer or for more of them
+	struct event *timer;
+	int64_t began_ms,
+		reaped_ms; // wall clock: the last run, the last that succeeded; both began
 };
 
-void reaper_kick(struct reaper *reaper);
+enum { REAPER_DELAY_S = 1, REAPER_WAITING_MAX = 64 };
+
+void reaper_kick(struct reaper *reaper); // at once
+// When it is a second old, or with so many others that they are worth a run.
+void reaper_add(struct reaper *reaper);
+void reaper_flush(struct reaper *reaper); // what was added, at once
 void reaper_retry(struct reaper *reaper); // from time to time
+bool reaper_is_done(const struct reaper *reaper);
+void reaper_close(struct reaper *reaper); // a run goes on
 
 // Ends all of them (their work is done again after a restart) and frees everything.
 void janitors_close(struct janitors *janitors);

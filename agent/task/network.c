@@ -168,7 +168,7 @@ static struct network_vpc *vpc_new(struct engine *engine, const char *id)
 
 static void vpc_release(struct network_vpc *vpc)
 {
-	janitor_forget(&vpc->engine->janitors, &vpc->reaper);
+	reaper_close(&vpc->reaper);
 	nft_batch_free(vpc->batch);
 	sg_vpc_close(vpc->sg);
 	if (vpc->watch)
@@ -367,7 +367,26 @@ struct nft_batch *network_batch(struct network_vpc *vpc)
 
 void network_reap(struct network_vpc *vpc)
 {
-	reaper_kick(&vpc->reaper);
+	reaper_add(&vpc->reaper);
+}
+
+void network_reap_all(struct engine *engine)
+{
+	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
+		reaper_flush(&vpc->reaper);
+}
+
+// An address was released before the reaper began that ends its tracked connections, or it is not
+// free yet: whoever leases it must not inherit them. For the address, time stands still.
+int64_t network_lease_ms(struct engine *engine, const struct network_subnet *subnet)
+{
+	const struct network_vpc *vpc = network_vpc_find(engine, subnet->vpc_id);
+	int64_t now_ms = clock_wall_ms(), reaped_ms;
+
+	if (!vpc || reaper_is_done(&vpc->reaper))
+		return now_ms;
+	reaped_ms = vpc->reaper.reaped_ms + engine->config->cooldown_seconds * 1000LL;
+	return reaped_ms < now_ms ? reaped_ms : now_ms;
 }
 
 void network_retry(struct engine *engine)

@@ -402,6 +402,8 @@ bool engine_stop_all(struct engine *engine, const char *reason)
 			task_stop(task, STOP_CODE_TERMINATION_NOTICE, reason);
 		stopped = stopped && task->status.last_status == TASK_STOPPED;
 	}
+	if (stopped)
+		network_reap_all(engine);
 	return stopped && engine->janitors.running == 0;
 }
 
