@@ -48,6 +48,10 @@ static int check_attachable(const struct netif *netif, const struct link_info *l
 	struct mark mark = mark_parse(link->alias);
 	char text[MARK_TEXT_SIZE];
 
+	// It could not be told again by that: the mark and the inventory have its name.
+	if (strcmp(link->name, attachment->interface) != 0)
+		return error_set(err, EINVAL, "this is another name of %s: attach it by that",
+				 link->name);
 	if (mark.kind == MARK_NONE ||
 	    is_marked(netif, link, attachment->vpc, attachment->interface))
 		return 0;
@@ -70,7 +74,7 @@ static int mark_interface(struct netif *netif, const struct link_info *link,
 }
 
 // Brings the interface into the VPC, if it is not there yet.
-static int take_in(struct netif *netif, struct netif_namespace *space,
+static int move_in(struct netif *netif, struct netif_namespace *space,
 		   const struct netif_attachment *attachment, struct error *err)
 {
 	struct link_info link;
@@ -175,7 +179,7 @@ static int ensure(struct netif *netif, const struct netif_attachment *attachment
 		return -err->code;
 	found = link_find(space->rtnl, attachment->interface, LINK_WITHOUT_STATS, &link, err);
 	if (found == 0) {
-		if (take_in(netif, space, attachment, err) < 0)
+		if (move_in(netif, space, attachment, err) < 0)
 			return -err->code;
 		found = link_find(space->rtnl, attachment->interface, LINK_WITHOUT_STATS, &link,
 				  err);

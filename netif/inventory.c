@@ -124,6 +124,25 @@ static int add_vpc(struct inventory *inventory, struct netif *netif, const char 
 	return 0;
 }
 
+int netif_vpc_links(struct netif *netif, const char *vpc, struct netif_object **ret_objects,
+		    size_t *ret_count, struct error *err)
+{
+	__attribute__((cleanup(inventory_release))) struct inventory inventory = {0};
+	struct netif_namespace *space;
+	int result = add_links(&inventory, netif, &netif->host, err);
+
+	if (result == 0)
+		result = namespace_get(netif, vpc, &space, err);
+	if (result == 0)
+		result = add_links(&inventory, netif, space, err);
+	if (result < 0 && result != -ENOENT)
+		return error_wrap(err, "vpc %s", vpc);
+	error_clear(err);
+	*ret_count = inventory.count;
+	*ret_objects = take_ptr(&inventory.objects);
+	return 0;
+}
+
 int netif_inventory(struct netif *netif, struct netif_object **ret_objects, size_t *ret_count,
 		    struct error *err)
 {

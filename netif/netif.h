@@ -161,7 +161,7 @@ int netif_eni_link(struct netif *netif, const struct netif_eni *eni, struct erro
 int netif_eni_unlink(struct netif *netif, const char *vpc, const char *eni_id, struct error *err);
 
 // Undo of `eni`, at once and cheap: down, and into the dying group for netif_reap().
-// A missing ENI, or a missing VPC, is success.
+// A missing ENI, or a missing VPC, is success; so is one whose name belongs to someone else.
 int netif_eni_retire(struct netif *netif, const char *vpc, const char *eni_id, struct error *err);
 // The same, but the interface is gone on return. Blocks about 20 ms.
 int netif_eni_delete(struct netif *netif, const char *vpc, const char *eni_id, struct error *err);
@@ -284,6 +284,9 @@ struct netif_object {
 // frees the array. Blocks: lists all interfaces, 10 µs each.
 int netif_inventory(struct netif *netif, struct netif_object **ret_objects, size_t *ret_count,
 		    struct error *err);
+// ENIs and attachments only, in the host namespace and in one VPC (may be missing).
+int netif_vpc_links(struct netif *netif, const char *vpc, struct netif_object **ret_objects,
+		    size_t *ret_count, struct error *err);
 // "vpc", "eni" …
 const char *netif_object_kind_name(enum netif_object_kind kind);
 // Removes one of them (attachments go back to the host). Success when it is gone already. A VPC

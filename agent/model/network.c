@@ -14,6 +14,8 @@ static const char *complain_interface(const char *text)
 	if (text[strcspn(text, "/ \t\n\v\f\r:")] || strcmp(text, ".") == 0 ||
 	    strcmp(text, "..") == 0)
 		return "must be the name of a network interface";
+	if (strncmp(text, "ps", 2) == 0)
+		return "must not begin with ps, as the interfaces of tasks do";
 	return complain_printable(text);
 }
 

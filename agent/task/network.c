@@ -57,13 +57,13 @@ static bool is_attached(const struct vpc_spec *spec, const char *interface)
 }
 
 // What carries our mark for this VPC and is not in its spec (any more) goes back to the host.
-static int attachments_give_back(struct engine *engine, const char *vpc_id,
-				 const struct vpc_spec *spec, struct error *err)
+static int attachments_detach(struct engine *engine, const char *vpc_id,
+			      const struct vpc_spec *spec, struct error *err)
 {
 	scoped_free struct netif_object *found = NULL;
 	size_t count;
 
-	if (netif_inventory(engine->netif, &found, &count, err) < 0)
+	if (netif_vpc_links(engine->netif, vpc_id, &found, &count, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < count; i++) {
 		if (found[i].kind != NETIF_OBJECT_ATTACHMENT ||
@@ -81,7 +81,7 @@ static int attachments_apply(struct engine *engine, const char *vpc_id, const st
 	struct netif_route routes[ATTACHMENT_ROUTES_MAX];
 	int result = 0;
 
-	if (attachments_give_back(engine, vpc_id, spec, err) < 0)
+	if (attachments_detach(engine, vpc_id, spec, err) < 0)
 		return -err->code;
 	for (uint32_t i = 0; i < spec->attachment_count; i++) {
 		struct netif_attachment attachment;
@@ -219,7 +219,7 @@ static int vpc_delete(struct engine *engine, const char *id, struct error *err)
 	lb_vpc_remove(engine->lb, id);
 	if (vpc)
 		vpc_free(engine, vpc);
-	if (attachments_give_back(engine, id, NULL, err) < 0)
+	if (attachments_detach(engine, id, NULL, err) < 0)
 		return -err->code;
 	return netif_vpc_delete(engine->netif, id, err);
 }

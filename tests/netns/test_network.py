@@ -352,6 +352,19 @@ def test_nothing_reaches_the_host(outside):
     outside.client.stop_task("t")
 
 
+def test_an_attachment_is_called_by_its_name(host, network):
+    host.run("ip", "link", "add", "att-a", "type", "veth", "peer", "name", "att-b")
+    host.run("ip", "link", "property", "add", "dev", "att-a", "altname", "uplink")
+    vpc = {"cidrBlock": "10.0.0.0/16", "attachments": [{"interface": "uplink", "address": "192.168.70.1/24"}]}
+    network.put("/v1/vpcs/net", vpc).expect(200)
+    assert "another name of att-a" in network.get("/v1/vpcs/net")["status"]["error"]
+    vpc["attachments"][0]["interface"] = "att-a"
+    network.put("/v1/vpcs/net", vpc).expect(200)
+    assert "error" not in network.get("/v1/vpcs/net").get("status", {})
+    network.put("/v1/vpcs/net", {**vpc, "attachments": []}).expect(200)
+    host.run("ip", "link", "delete", "att-a")  # it is back
+
+
 # --- Others change the rules ---
 
 

@@ -76,6 +76,9 @@ static void test_bad_documents_are_refused_and_leave_nothing(void **state)
 		{"{\"cidrBlock\":\"10.0.0.0/16\",\"colour\":1}", "\"/colour\""},
 		{"{\"cidrBlock\":5}", "\"/cidrBlock\""},
 		{"{\"cidrBlock\":\"10.0.0.1/16\"}", "\"/cidrBlock\""},
+		{"{\"cidrBlock\":\"10.0.0.0/16\",\"attachments\":[{\"interface\":\"ps-uplink\","
+		 "\"address\":\"192.168.1.1/24\"}]}",
+		 "must not begin with ps"},
 		{"{}", "\"/cidrBlock\""},
 	};
 
