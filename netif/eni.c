@@ -156,7 +156,7 @@ static int delete_now(struct netif_namespace *space, int index, struct error *er
 }
 
 // What is gone already is undone already; also when it goes meanwhile (a veth may,
-// with its task).
+// with its task). And what is not ours needs no undo.
 static int undo(struct netif *netif, const char *vpc, const char *eni_id, eni_undo_fn *effect,
 		struct error *err)
 {
@@ -168,7 +168,7 @@ static int undo(struct netif *netif, const char *vpc, const char *eni_id, eni_un
 		result = eni_find(netif, space, eni_id, &link, err);
 	if (result == 1)
 		result = effect(space, link.index, err);
-	if (result == -ENOENT || result == -ENODEV) {
+	if (result == -ENOENT || result == -ENODEV || result == -EEXIST) {
 		error_clear(err);
 		result = 0;
 	}
