@@ -88,6 +88,10 @@ static int dump_receive(int socket_fd, uint32_t sequence, struct dump *dump)
 
 		if (received < 0 && errno == EINTR)
 			continue;
+		if (received < 0 && errno == ENOBUFS) { // something is lost, but not the end
+			dump->interrupted = true;
+			continue;
+		}
 		if (received <= 0)
 			return received < 0 ? -errno : -EPIPE;
 		for (const struct nlmsghdr *reply = (void *)bytes; mnl_nlmsg_ok(reply, left);
@@ -124,7 +128,7 @@ static int dump_run(int socket_fd, struct nlmsghdr *request, struct dump *dump, 
 		status = dump_once(socket_fd, request, dump);
 		if (status == 0 && !dump->interrupted)
 			return 0;
-		if (status != 0 && status != -ENOBUFS)
+		if (status != 0)
 			break;
 	}
 	free(dump->list.items);

@@ -195,6 +195,11 @@ static int receive(struct nl_sock *socket, struct exchange *exchange, struct err
 		unsigned char *bytes = NULL;
 		int length = nl_recv(socket, &sender, &bytes, NULL), result = 0;
 
+		if (length == -NLE_NOMEM &&
+		    exchange->is_dump) { // ENOBUFS: as if it was interrupted
+			exchange->interrupted = true;
+			continue;
+		}
 		if (length <= 0)
 			return error_set(err, EIO, "receive from rtnetlink: %s",
 					 nl_geterror(length));
