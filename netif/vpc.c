@@ -30,6 +30,11 @@ static const struct namespace_setting vpc_settings[] = {
 	FOR_INTERFACES("send_redirects", "0"),
 	FOR_INTERFACES("accept_redirects", "0"),
 	FOR_INTERFACES("accept_source_route", "0"),
+	// A new namespace has the host's settings for IPv4.
+	FOR_INTERFACES("proxy_arp", "0"),
+	FOR_INTERFACES("accept_local", "0"),
+	FOR_INTERFACES("route_localnet", "0"),
+	FOR_INTERFACES("arp_ignore", "0"),
 	// The router's addresses stand on lo: any interface answers for them (arp_ignore 0),
 	// but only to those who are behind it; questions carry the address of their link.
 	FOR_INTERFACES("arp_filter", "1"),
