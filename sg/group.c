@@ -82,7 +82,7 @@ static void state_assign(struct sg_rules_state *state, const struct sg_compiled 
 	state->elements.elements = sg_allocate(from->count * sizeof(*from->elements));
 	for (size_t i = 0; i < from->count; i++) {
 		state->elements.elements[i] = from->elements[i];
-		state->elements.elements[i].rule_id = strdup(from->elements[i].rule_id);
+		state->elements.elements[i].rule_id = sg_strdup(from->elements[i].rule_id);
 	}
 	state->reference_count = compiled->reference_count;
 	state->references = sg_allocate(compiled->reference_count * sizeof(*state->references));

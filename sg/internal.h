@@ -135,6 +135,7 @@ struct sg_member_state {
 	uint32_t address, router;
 	struct sg_combination *combination;
 	size_t element_count, membership_count; // seen by the loader
+	bool misplaced;                         // likewise: in the set of a group it is not in
 };
 
 struct sg_vpc {
@@ -147,6 +148,7 @@ struct sg_vpc {
 };
 
 void *sg_allocate(size_t size);
+char *sg_strdup(const char *text);
 void sg_rules_state_release(struct sg_rules_state *state);
 struct sg_group_state *sg_group_ensure(struct sg_vpc *vpc, const char *id);
 void sg_vpc_clear(struct sg_vpc *vpc);

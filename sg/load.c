@@ -77,9 +77,7 @@ static void add_reference(struct sg_rules_state *state, const char *comment)
 					 sizeof(*state->references));
 	if (!state->references)
 		abort();
-	state->references[state->reference_count] = strdup(comment);
-	if (!state->references[state->reference_count++])
-		abort();
+	state->references[state->reference_count++] = sg_strdup(comment);
 }
 
 static void see_group_rule(struct sg_vpc *vpc, const struct nft_rule_info *rule)
@@ -182,9 +180,7 @@ static int load_group_set(struct sg_group_state *group, enum sg_direction direct
 		struct sg_element *element = &into->elements[into->count++];
 
 		*element = sg_element_from_nft(kind, &list.elements[i]);
-		element->rule_id = strdup(element->rule_id);
-		if (!element->rule_id)
-			abort();
+		element->rule_id = sg_strdup(element->rule_id);
 	}
 	return 0;
 }
@@ -336,7 +332,7 @@ static int load_memberships(struct sg_vpc *vpc, const struct sg_group_state *gro
 		member->membership_count++;
 		if (!member->combination || !sg_combination_has(member->combination, group->id) ||
 		    member->address != address_at(&element->key, 0))
-			member->element_count = SIZE_MAX / 2; // not its own: never complete
+			member->misplaced = true;
 	}
 	return 0;
 }
@@ -346,7 +342,7 @@ static void judge_member(struct sg_member_state *member)
 	size_t wanted = member->balancer ? BALANCER_ELEMENTS : ENI_ELEMENTS;
 
 	member->complete = member->combination && member->combination->complete &&
-			   member->element_count == wanted &&
+			   !member->misplaced && member->element_count == wanted &&
 			   member->membership_count == member->combination->group_count;
 	if (member->complete)
 		member->combination->users++;

@@ -17,6 +17,15 @@ void *sg_allocate(size_t size)
 	return memory;
 }
 
+char *sg_strdup(const char *text)
+{
+	char *copy = strdup(text);
+
+	if (!copy)
+		abort();
+	return copy;
+}
+
 // --- Index ---
 
 // Place of the first item whose id is not less than `id`.
@@ -130,10 +139,8 @@ static struct sg_vpc *vpc_new(const char *install, const char *id)
 {
 	struct sg_vpc *vpc = sg_allocate(sizeof(*vpc));
 
-	vpc->install = strdup(install);
-	vpc->id = strdup(id);
-	if (!vpc->install || !vpc->id)
-		abort();
+	vpc->install = sg_strdup(install);
+	vpc->id = sg_strdup(id);
 	return vpc;
 }
 
