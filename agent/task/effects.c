@@ -37,6 +37,15 @@ static const struct effect {
 	{MODEL_FILE_SYSTEM, file_system_apply, NULL},
 };
 
+static const struct effect *effect_of(enum model_kind kind)
+{
+	const struct effect *effect = effects;
+
+	while (effect->kind != kind)
+		effect++;
+	return effect;
+}
+
 // --- Lists of objects ---
 
 static struct changed_object *changed_new(enum model_kind kind, const char *id)
@@ -115,12 +124,9 @@ static void settle(struct engine *engine, struct changed_object *changed,
 
 static void apply(struct engine *engine, struct changed_object *changed)
 {
-	const struct effect *effect = effects;
 	struct error err = {0};
 
-	while (effect->kind != changed->kind)
-		effect++;
-	if (effect->apply(engine, changed->id, &err) < 0) {
+	if (effect_of(changed->kind)->apply(engine, changed->id, &err) < 0) {
 		settle(engine, changed, &err);
 		return;
 	}
@@ -217,11 +223,9 @@ static const struct error *balancing_failure(struct engine *engine,
 
 static const struct error *refusal_of(struct engine *engine, const struct changed_object *changed)
 {
-	const struct effect *effect = effects;
+	const struct effect *effect = effect_of(changed->kind);
 	const struct error *refused = NULL;
 
-	while (effect->kind != changed->kind)
-		effect++;
 	for (struct network_vpc *vpc = engine->vpcs; vpc && effect->owner && !refused;
 	     vpc = vpc->next)
 		if (vpc->batch && was_of_vpc(engine, changed, vpc))
