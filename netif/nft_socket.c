@@ -65,7 +65,7 @@ static int pass_ends_of_others(int fd, uint32_t own_port, struct error *err)
 int nft_watch_open(int netns_fd, int own_socket, int *ret_fd, struct error *err)
 {
 	scoped_fd int fd = -1;
-	struct sockaddr_nl own;
+	struct sockaddr_nl own = {0};
 	socklen_t length = sizeof(own);
 	int group = NFNLGRP_NFTABLES;
 
