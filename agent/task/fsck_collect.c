@@ -15,9 +15,7 @@
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/cell/cell.h"
-#include "agent/lb/lb.h"
 #include "agent/task/fsck_internal.h"
-#include "sg/sg.h"
 
 enum { ARGUMENTS_MAX = 4096, END_DEADLINE_MS = 5000 };
 
@@ -31,26 +29,14 @@ static bool was_orphan(const struct fsck_report *report, const struct fsck_findi
 	return false;
 }
 
-// Whether this orphan is to be removed now. A running agent may just have made it: a record is
-// always committed before its effects, so only what the records of a second look do not own either
-// may go.
-static bool is_to_go(struct check *check, struct fsck_finding *finding, bool owned)
+bool fsck_is_to_go(struct check *check, struct fsck_finding *finding, bool owned)
 {
 	finding->orphan = !owned;
 	return finding->orphan && check->repair && check->before &&
 	       was_orphan(check->before, finding);
 }
 
-// What a record owns may be known from it alone.
-static int require_readable(const struct check *check, struct error *err)
-{
-	if (!check->unreadable)
-		return 0;
-	return error_set(err, EBUSY, "the record of %s cannot be read: this may be its own",
-			 check->unreadable);
-}
-
-static void removed(struct fsck_finding *finding, int result, const struct error *err)
+void fsck_removed(struct fsck_finding *finding, int result, const struct error *err)
 {
 	finding->repaired = result >= 0;
 	if (result < 0)
@@ -72,8 +58,8 @@ static int collect_processes_of(struct check *check, const char *task, struct er
 
 		snprintf(name, sizeof(name), "%d", pids[i]);
 		finding = fsck_find(check, "process", name, "task %s", task);
-		if (is_to_go(check, finding, fsck_owns(check->owned.kinds[MODEL_TASK], task)))
-			removed(finding, cgroup_kill(&check->tree, task, err), err);
+		if (fsck_is_to_go(check, finding, fsck_owns(check->owned.kinds[MODEL_TASK], task)))
+			fsck_removed(finding, cgroup_kill(&check->tree, task, err), err);
 	}
 	return 0;
 }
@@ -158,8 +144,9 @@ static void collect_probe(struct check *check, pid_t pid, struct error *err)
 		return;
 	snprintf(name, sizeof(name), "%d", pid);
 	finding = fsck_find(check, "process", name, "vpc %s", vpc);
-	if (is_to_go(check, finding, check->agent_pid > 0 && parent_of(pid) == check->agent_pid))
-		removed(finding, end_process(pidfd, err), err);
+	if (fsck_is_to_go(check, finding,
+			  check->agent_pid > 0 && parent_of(pid) == check->agent_pid))
+		fsck_removed(finding, end_process(pidfd, err), err);
 }
 
 // Probes are in no cgroup of ours: a child of the agent that runs is owned.
@@ -206,201 +193,10 @@ static int collect_cgroups(struct check *check, struct error *err)
 		if (collect_processes_of(check, tasks[i], err) < 0)
 			return -err->code;
 		finding = fsck_find(check, "cgroup", tasks[i], "task %s", tasks[i]);
-		if (is_to_go(check, finding, fsck_owns(check->owned.kinds[MODEL_TASK], tasks[i])))
-			removed(finding, remove_cgroup(check, tasks[i], err), err);
+		if (fsck_is_to_go(check, finding,
+				  fsck_owns(check->owned.kinds[MODEL_TASK], tasks[i])))
+			fsck_removed(finding, remove_cgroup(check, tasks[i], err), err);
 	}
-	return 0;
-}
-
-static bool owns_object(const struct check *check, const struct netif_object *object)
-{
-	const struct name *vpcs = check->owned.kinds[MODEL_VPC];
-
-	switch (object->kind) {
-	case NETIF_OBJECT_ENI:
-		if (object->dying) // the agent's reaper is at it
-			return check->agent_runs;
-		return fsck_owns(check->owned.enis, object->owner);
-	case NETIF_OBJECT_ATTACHMENT:
-		return fsck_owns(vpcs, object->owner) &&
-		       fsck_owns(check->owned.interfaces, object->name);
-	case NETIF_OBJECT_VPC:
-		return fsck_owns(vpcs, object->owner);
-	case NETIF_OBJECT_ADDRESS:
-	case NETIF_OBJECT_SUBNET:
-		return fsck_owner_of_place(check, object->owner, object->name);
-	}
-	return false;
-}
-
-// netif_object_delete() wants this order.
-static const enum netif_object_kind netif_order[] = {NETIF_OBJECT_ENI, NETIF_OBJECT_ATTACHMENT,
-						     NETIF_OBJECT_ADDRESS, NETIF_OBJECT_SUBNET,
-						     NETIF_OBJECT_VPC};
-
-static int remove_netif(struct check *check, const struct netif_object *object, struct error *err)
-{
-	// A VPC is known by its name, and goes only when nothing is inside.
-	if (object->kind != NETIF_OBJECT_VPC && require_readable(check, err) < 0)
-		return -err->code;
-	return netif_object_delete(check->netif, object, err);
-}
-
-static void collect_netif(struct check *check, const struct netif_object *object, struct error *err)
-{
-	const char *place = object->vpc[0] ? object->vpc : "host";
-	const char *owner = fsck_owner_of_place(check, object->owner, object->name);
-	struct fsck_finding *finding;
-	char name[FSCK_TEXT_SIZE];
-
-	snprintf(name, sizeof(name), "%.180s in %.63s", object->name, place);
-	finding = fsck_find(check, netif_object_kind_name(object->kind),
-			    object->kind == NETIF_OBJECT_VPC ? object->name : name, "%s%s",
-			    owner ?: object->owner, object->dying ? " (retired)" : "");
-	if (is_to_go(check, finding, owns_object(check, object)))
-		removed(finding, remove_netif(check, object, err), err);
-}
-
-static int collect_network(struct check *check, struct error *err)
-{
-	scoped_free struct netif_object *objects = NULL;
-	size_t count;
-
-	if (netif_inventory(check->netif, &objects, &count, err) < 0)
-		return -err->code;
-	for (size_t k = 0; k < ARRAY_LENGTH(netif_order); k++)
-		for (size_t i = 0; i < count; i++)
-			if (objects[i].kind == netif_order[k])
-				collect_netif(check, &objects[i], err);
-	return 0;
-}
-
-static int collect_host_table(struct check *check, struct error *err)
-{
-	scoped_free struct sg_object *objects = NULL;
-	int socket_fd;
-	size_t count;
-
-	if (netif_netfilter_socket(check->netif, NULL, &socket_fd, err) < 0 ||
-	    sg_host_inventory(check->config->install, socket_fd, &objects, &count, err) < 0)
-		return -err->code;
-	for (size_t i = 0; i < count; i++) {
-		struct fsck_finding *finding =
-			fsck_find(check, sg_object_kind_name(objects[i].kind), objects[i].name,
-				  "install %s", objects[i].owner);
-		if (is_to_go(check, finding, check->installed))
-			removed(finding, sg_host_delete(check->config->install, socket_fd, err),
-				err);
-	}
-	return 0;
-}
-
-static bool owns_policy(const struct check *check, const struct sg_object *object)
-{
-	switch (object->kind) {
-	case SG_OBJECT_GROUP:
-		return fsck_owns(check->owned.kinds[MODEL_SECURITY_GROUP], object->owner);
-	case SG_OBJECT_MEMBER:
-		return fsck_owns(check->owned.enis, object->owner);
-	case SG_OBJECT_BALANCER:
-		return fsck_owns(check->owned.kinds[MODEL_LOAD_BALANCER], object->owner);
-	case SG_OBJECT_HOST_TABLE:
-		return true;
-	}
-	return false;
-}
-
-static int remove_policy(const struct check *check, const char *vpc_id, int socket_fd,
-			 const struct sg_object *object, struct error *err)
-{
-	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
-	struct sg_vpc *vpc;
-	int result;
-
-	if (check->agent_runs)
-		return error_set(err, EBUSY,
-				 "the agent holds this table: it removes what nobody owns");
-	if (object->kind == SG_OBJECT_MEMBER && require_readable(check, err) < 0)
-		return -err->code;
-	result = sg_vpc_open(check->config->install, vpc_id, socket_fd, &vpc, err);
-	if (result < 0)
-		return result;
-	if (object->kind == SG_OBJECT_MEMBER)
-		result = sg_member_remove(vpc, batch, object->owner, err);
-	else if (object->kind == SG_OBJECT_BALANCER)
-		result = sg_balancer_remove(vpc, batch, object->owner, err);
-	else
-		result = sg_group_remove(vpc, batch, object->owner, err);
-	if (result == 0)
-		result = sg_vpc_commit(vpc, batch, socket_fd, err);
-	sg_vpc_close(vpc);
-	return result;
-}
-
-static int collect_policy_of(struct check *check, const char *vpc_id, struct error *err)
-{
-	static const enum sg_object_kind order[] = {SG_OBJECT_MEMBER, SG_OBJECT_BALANCER,
-						    SG_OBJECT_GROUP};
-	scoped_free struct sg_object *objects = NULL;
-	struct sg_vpc *vpc = NULL;
-	int socket_fd;
-	size_t count;
-	int result = netif_netfilter_socket(check->netif, vpc_id, &socket_fd, err);
-
-	if (result == 0)
-		result = sg_vpc_find(check->config->install, vpc_id, socket_fd, &vpc, err);
-	if (result < 0) // no namespace or no table: nothing there
-		return result == -ENOENT ? 0 : result;
-	sg_vpc_inventory(vpc, &objects, &count);
-	sg_vpc_close(vpc);
-	for (size_t i = 0; i < ARRAY_LENGTH(order) * count; i++) {
-		const struct sg_object *object = &objects[i % count];
-		struct fsck_finding *finding;
-
-		if (object->kind != order[i / count])
-			continue;
-		finding = fsck_find(check, sg_object_kind_name(object->kind), object->name,
-				    "%s in vpc %s", object->owner, vpc_id);
-		if (is_to_go(check, finding, owns_policy(check, object)))
-			removed(finding, remove_policy(check, vpc_id, socket_fd, object, err), err);
-	}
-	return 0;
-}
-
-static bool owns_balancing(const struct check *check, const struct lb_object *object)
-{
-	return fsck_owns(check->owned.kinds[object->kind == LB_OBJECT_SERVICE ? MODEL_LOAD_BALANCER
-									      : MODEL_TARGET_GROUP],
-			 object->owner);
-}
-
-static int collect_balancing_of(struct check *check, const char *vpc_id, struct error *err)
-{
-	scoped_free struct lb_object *objects = NULL;
-	size_t count = 0;
-	int result = lb_inventory(check->netif, vpc_id, &objects, &count, err);
-
-	if (result < 0) // no namespace: nothing there
-		return result == -ENOENT ? 0 : result;
-	for (size_t i = 0; i < count; i++) {
-		struct fsck_finding *finding =
-			fsck_find(check, lb_object_kind_name(objects[i].kind), objects[i].name,
-				  "%s in vpc %s", objects[i].owner, vpc_id);
-		if (is_to_go(check, finding, owns_balancing(check, &objects[i])))
-			removed(finding, lb_object_delete(check->netif, vpc_id, &objects[i], err),
-				err);
-	}
-	return 0;
-}
-
-static int collect_policy(struct check *check, struct error *err)
-{
-	const struct name *vpc = check->owned.kinds[MODEL_VPC];
-
-	for (; vpc; vpc = vpc->next)
-		if (collect_policy_of(check, vpc->text, err) < 0 ||
-		    collect_balancing_of(check, vpc->text, err) < 0)
-			return error_wrap(err, "vpc %s", vpc->text);
 	return 0;
 }
 
@@ -423,8 +219,8 @@ static int collect_disks(struct check *check, struct error *err)
 				  is_disk ? "task " : "install ",
 				  is_disk ? entry->task_id : check->config->install);
 
-		if (is_to_go(check, finding, owned))
-			removed(finding, ephemeral_remove(&check->pool, entry, err), err);
+		if (fsck_is_to_go(check, finding, owned))
+			fsck_removed(finding, ephemeral_remove(&check->pool, entry, err), err);
 	}
 	if (check->repair && !check->agent_runs)
 		return ephemeral_reap(&check->pool, err);
@@ -451,8 +247,8 @@ static int collect_directories(struct check *check, struct error *err)
 		if (!remains.directory)
 			continue;
 		finding = fsck_find(check, "cell directory", tasks[i], "task %s", tasks[i]);
-		if (is_to_go(check, finding, fsck_owns(check->owned.records, tasks[i])))
-			removed(finding, cell_directory_remove(&cell, err), err);
+		if (fsck_is_to_go(check, finding, fsck_owns(check->owned.records, tasks[i])))
+			fsck_removed(finding, cell_directory_remove(&cell, err), err);
 	}
 	return 0;
 }
@@ -480,8 +276,9 @@ static int collect_loops(struct check *check, struct error *err)
 		finding = fsck_find(check, "loop device", device, "task %s", task);
 		finding->orphan = !fsck_owns(check->owned.kinds[MODEL_TASK], task);
 		if (finding->orphan && check->repair)
-			removed(finding, error_set(err, EBUSY, "some process still has it mounted"),
-				err);
+			fsck_removed(finding,
+				     error_set(err, EBUSY, "some process still has it mounted"),
+				     err);
 	}
 	return 0;
 }
@@ -506,19 +303,20 @@ static int collect_mounts(struct check *check, struct error *err)
 		    point[length] != '/')
 			continue;
 		finding = fsck_find(check, "mount", point, "install %s", check->config->install);
-		if (is_to_go(check, finding, false))
-			removed(finding,
-				umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW) < 0
-					? error_errno(err, "unmount")
-					: 0,
-				err);
+		if (fsck_is_to_go(check, finding, false))
+			fsck_removed(finding,
+				     umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW) < 0
+					     ? error_errno(err, "unmount")
+					     : 0,
+				     err);
 	}
 	return 0;
 }
 
 fsck_collector *const fsck_collectors[] = {
-	collect_cgroups, collect_probes, collect_policy, collect_network,     collect_host_table,
-	collect_loops,   collect_mounts, collect_disks,  collect_directories,
+	collect_cgroups,      collect_probes,          fsck_collect_policy,
+	fsck_collect_network, fsck_collect_host_table, collect_loops,
+	collect_mounts,       collect_disks,           collect_directories,
 };
 
 const size_t fsck_collector_count = ARRAY_LENGTH(fsck_collectors);

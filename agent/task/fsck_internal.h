@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between fsck.c (the records) and fsck_collect.c (what is there).
+// Between fsck.c (the records), fsck_collect.c and fsck_network.c (what is there).
 #pragma once
 
 #include "agent/cell/cgroup.h"
@@ -48,8 +48,16 @@ const char *fsck_owner_of_place(const struct check *check, const char *vpc_id, c
 __attribute__((format(printf, 4, 5))) struct fsck_finding *
 fsck_find(struct check *check, const char *kind, const char *name, const char *owner, ...);
 
+// Whether this orphan is to be removed now. A running agent may just have made it: a record is
+// always committed before its effects, so only what the records of a second look do not own either
+// may go.
+bool fsck_is_to_go(struct check *check, struct fsck_finding *finding, bool owned);
+// What became of it: `result` negative with the error.
+void fsck_removed(struct fsck_finding *finding, int result, const struct error *err);
+
 // One per kind of thing, in the order in which things can be removed: processes before
 // cgroups, interfaces before namespaces.
 typedef int fsck_collector(struct check *check, struct error *err);
+fsck_collector fsck_collect_network, fsck_collect_host_table, fsck_collect_policy; // fsck_network.c
 extern fsck_collector *const fsck_collectors[];
 extern const size_t fsck_collector_count;
