@@ -93,11 +93,12 @@ static int sync_parent(int directory_fd, const char *path, struct error *err)
 	return 0;
 }
 
+// It has its mode and group before its name: nobody meets it half made.
 static int write_temporary(int directory_fd, const char *path, const void *bytes, size_t length,
-			   mode_t mode, struct error *err)
+			   const struct file_replacement *how, struct error *err)
 {
 	scoped_fd int fd = openat(directory_fd, path,
-				  O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+				  O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, how->mode);
 	int result;
 
 	if (fd < 0)
@@ -105,27 +106,37 @@ static int write_temporary(int directory_fd, const char *path, const void *bytes
 	result = write_all(fd, bytes, length);
 	if (result < 0)
 		return error_code(err, result, "write %s", path);
-	if (fsync(fd) < 0)
+	if (fchown(fd, (uid_t)-1, how->gid) < 0 || fchmod(fd, how->mode) < 0)
+		return error_errno(err, "give %s to group %u", path, how->gid);
+	if (how->durable && fsync(fd) < 0)
 		return error_errno(err, "sync %s", path);
 	return 0;
 }
 
-int file_write_atomic(int directory_fd, const char *path, const void *bytes, size_t length,
-		      mode_t mode, struct error *err)
+int file_replace(int directory_fd, const char *path, const void *bytes, size_t length,
+		 const struct file_replacement *how, struct error *err)
 {
 	char temporary[PATH_MAX];
 	int result;
 
 	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.new", path) >= sizeof(temporary))
 		return error_set(err, ENAMETOOLONG, "path %s is too long", path);
-	result = write_temporary(directory_fd, temporary, bytes, length, mode, err);
+	result = write_temporary(directory_fd, temporary, bytes, length, how, err);
 	if (result == 0 && renameat(directory_fd, temporary, directory_fd, path) < 0)
 		result = error_errno(err, "rename %s to %s", temporary, path);
 	if (result < 0) {
 		unlinkat(directory_fd, temporary, 0);
 		return result;
 	}
-	return sync_parent(directory_fd, path, err);
+	return how->durable ? sync_parent(directory_fd, path, err) : 0;
+}
+
+int file_write_atomic(int directory_fd, const char *path, const void *bytes, size_t length,
+		      mode_t mode, struct error *err)
+{
+	const struct file_replacement how = {.mode = mode, .gid = (gid_t)-1, .durable = true};
+
+	return file_replace(directory_fd, path, bytes, length, &how, err);
 }
 
 int file_write_kernel(int directory_fd, const char *path, const char *text, struct error *err)

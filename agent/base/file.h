@@ -2,6 +2,7 @@
 // Small files and directories. Calls block on the local disk.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -17,8 +18,17 @@ int file_read(int directory_fd, const char *path, size_t max_bytes, char **ret_t
 int file_read_fd(int fd, const char *path, size_t max_bytes, char **ret_text, size_t *ret_length,
 		 struct error *err);
 
-// Replaces `path` by `text`: temporary file beside it, fsync, rename, fsync of
-// the directory. Afterwards either the old or the new content is there, whole.
+// Replaces `path`: temporary file beside it, rename. At any time either the old or the new content
+// is there, whole; after the end of the host too if it is durable (fsync of file and directory).
+struct file_replacement {
+	mode_t mode;
+	gid_t gid; // (gid_t)-1: as it comes
+	bool durable;
+};
+
+int file_replace(int directory_fd, const char *path, const void *bytes, size_t length,
+		 const struct file_replacement *how, struct error *err);
+// Durable, as it comes.
 int file_write_atomic(int directory_fd, const char *path, const void *bytes, size_t length,
 		      mode_t mode, struct error *err);
 

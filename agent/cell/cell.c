@@ -168,34 +168,13 @@ int cell_directory_remove(const struct cell *cell, struct error *err)
 
 // --- What the guest gets ---
 
-// Readable for the task's group before it gets its name: nobody meets it half made.
+// For the task's group. A reboot ends the task: nothing of it has to be durable.
 static int write_for_task(const struct cell *cell, int directory_fd, const char *name,
-			  const void *text, size_t length, bool durable, struct error *err)
+			  const void *text, size_t length, struct error *err)
 {
-	scoped_fd int fd = -1;
-	char temporary[NAME_MAX + 1];
-	ssize_t count;
+	const struct file_replacement how = {.mode = 0640, .gid = cell->gid};
 
-	snprintf(temporary, sizeof(temporary), ".%.200s.new", name);
-	fd = openat(directory_fd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-		    0640);
-	if (fd < 0)
-		return error_errno(err, "create %s", temporary);
-	count = write(fd, text, length);
-	if (count < 0)
-		return error_errno(err, "write %s", temporary);
-	if ((size_t)count != length) // a regular file takes less only when the disk is full
-		return error_set(err, ENOSPC, "write %s: %zd of %zu bytes", temporary, count,
-				 length);
-	if (fchown(fd, (uid_t)-1, cell->gid) < 0 || fchmod(fd, 0640) < 0)
-		return error_errno(err, "give %s to group %u", temporary, cell->gid);
-	if (durable && fsync(fd) < 0)
-		return error_errno(err, "sync %s", temporary);
-	if (renameat(directory_fd, temporary, directory_fd, name) < 0)
-		return error_errno(err, "rename %s to %s", temporary, name);
-	if (durable && fsync(directory_fd) < 0)
-		return error_errno(err, "sync the directory of %s", name);
-	return 0;
+	return file_replace(directory_fd, name, text, length, &how, err);
 }
 
 int cell_manifest_write(const struct cell *cell, const void *text, size_t length, struct error *err)
@@ -206,7 +185,7 @@ int cell_manifest_write(const struct cell *cell, const void *text, size_t length
 		return error_set(err, EFBIG, "manifest of %zu bytes, at most %d", length,
 				 GUEST_MANIFEST_MAX);
 	if (cell_directory_open(cell, &fd, err) < 0 ||
-	    write_for_task(cell, fd, CELL_MANIFEST_FILE, text, length, true, err) < 0)
+	    write_for_task(cell, fd, CELL_MANIFEST_FILE, text, length, err) < 0)
 		return error_wrap(err, "manifest");
 	return 0;
 }
@@ -225,7 +204,7 @@ int cell_metadata_write(const struct cell *cell, const char *name, const void *t
 	snprintf(file, sizeof(file), "%s.json", name);
 	if (cell_directory_open(cell, &cell_fd, err) < 0 ||
 	    open_directory_at(cell_fd, CELL_METADATA_DIRECTORY, &fd, err) < 0 ||
-	    write_for_task(cell, fd, file, text, length, false, err) < 0)
+	    write_for_task(cell, fd, file, text, length, err) < 0)
 		return error_wrap(err, "metadata");
 	return 0;
 }

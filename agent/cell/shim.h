@@ -102,8 +102,9 @@ struct shim {
 // --- shim_agent.c ---
 void shim_agent_accept(struct shim *shim, short revents);
 void shim_agent_handle(struct shim *shim, short revents);
-// The status changed: the agent gets it when its socket takes it. Durable: at once, and it is on
-// disk before this returns, or shim->unsaved is set.
+// The status changed: the agent gets it when its socket takes it. Durable: at once, and it is saved
+// before this returns (an exit on the disk, what else survives our own death), or shim->unsaved is
+// set.
 void shim_status_changed(struct shim *shim, bool durable);
 // Sends the snapshot if the agent has not got it, it is due, and it takes it now.
 void shim_agent_flush(struct shim *shim);

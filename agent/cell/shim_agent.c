@@ -17,12 +17,23 @@ static void agent_close(struct shim *shim, const char *why)
 
 // --- Status ---
 
+static bool holds_an_exit(const struct cell_status *status)
+{
+	for (uint32_t i = 0; i < status->guest.container_count; i++)
+		if (status->guest.containers[i].state == GUEST_CONTAINER_STOPPED)
+			return true;
+	return status->vmm == VMM_EXITED;
+}
+
+// The page cache outlives us. What has to outlive the host is how things ended.
 static void persist(struct shim *shim)
 {
+	const struct file_replacement how = {
+		.mode = 0640, .gid = (gid_t)-1, .durable = holds_an_exit(&shim->status)};
 	struct error err = {0};
 
-	shim->unsaved = file_write_atomic(shim->shim_fd, CELL_STATUS_FILE, &shim->status,
-					  sizeof(shim->status), 0640, &err) < 0;
+	shim->unsaved = file_replace(shim->shim_fd, CELL_STATUS_FILE, &shim->status,
+				     sizeof(shim->status), &how, &err) < 0;
 	if (shim->unsaved)
 		log_error(&shim->log, "status was not saved: %s", err.message);
 }
