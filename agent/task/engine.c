@@ -38,8 +38,8 @@ void task_arm_timer(struct task *task)
 {
 	int64_t wake_us = walk_wake_us(&task->walk);
 
-	if (task->stop_deadline_us && task->stop_deadline_us < wake_us)
-		wake_us = task->stop_deadline_us;
+	if (task->guest_deadline_us && task->guest_deadline_us < wake_us)
+		wake_us = task->guest_deadline_us;
 	if (task->adopting)
 		wake_us = task->adopt_wake_us;
 	arm(task->timer, task->status.last_status == TASK_STOPPED ? INT64_MAX : wake_us);

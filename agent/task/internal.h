@@ -116,7 +116,7 @@ struct task {
 	int64_t adopt_until_us; // ... for the last time at the first look after this
 	bool launched;          // the VMM was started, by this agent or an earlier one
 	bool stop_sent;
-	int64_t stop_deadline_us; // of the guest's stop; 0: none
+	int64_t guest_deadline_us; // of the guest's start or stop; 0: none
 
 	struct task_image *images; // pinned, until the VMM has them
 	unsigned image_count;

@@ -9,7 +9,8 @@
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
-enum { STOP_SLACK_MS = 15000 };
+// Beside the containers' own timeouts; what a start has is for two slow boots and the mounts.
+enum { START_SLACK_MS = 600000, STOP_SLACK_MS = 15000 };
 
 // --- volumes ---
 
@@ -166,13 +167,34 @@ static int guest_ended(struct task *task, struct error *err)
 	return error_set(err, EIO, "Essential container in task exited");
 }
 
+// The longest a start may take: a chain of dependencies waits for each within its timeout.
+static int64_t start_allowance_ms(const struct task_spec *spec)
+{
+	int64_t allowance_ms = START_SLACK_MS;
+
+	for (uint32_t i = 0; i < spec->container_count; i++)
+		allowance_ms += spec->containers[i].start_timeout_seconds * 1000LL;
+	return allowance_ms;
+}
+
 int guest_apply(void *object, struct error *err)
 {
 	struct task *task = object;
 
-	if (task->cell.guest_running_ms != 0)
+	if (task->cell.guest_running_ms != 0) {
+		task->guest_deadline_us = 0;
 		return cell_limit(task, false, err);
-	return cell_has_ended(task) ? guest_ended(task, err) : WALK_WAIT;
+	}
+	if (cell_has_ended(task))
+		return guest_ended(task, err);
+	if (task->guest_deadline_us == 0)
+		task->guest_deadline_us =
+			clock_monotonic_us() + start_allowance_ms(task->spec) * 1000;
+	if (clock_monotonic_us() < task->guest_deadline_us)
+		return WALK_WAIT;
+	task->guest_deadline_us = 0;
+	return error_set(err, ETIMEDOUT,
+			 "ContainerRuntimeTimeoutError: the containers did not start");
 }
 
 // The longest the guest may take: it stops containers in reverse order, each within its timeout.
@@ -187,7 +209,7 @@ static int64_t stop_allowance_ms(const struct task_spec *spec)
 
 static void note_execution_stopped(struct task *task)
 {
-	task->stop_deadline_us = 0;
+	task->guest_deadline_us = 0;
 	if (task->status.execution_stopped_ms == 0)
 		task->status.execution_stopped_ms =
 			task->cell.vmm_exited_ms ? task->cell.vmm_exited_ms : clock_wall_ms();
@@ -205,10 +227,10 @@ int guest_undo(void *object, struct error *err)
 		if (shim_stop(task->channel_fd, err) < 0)
 			return -err->code;
 		task->stop_sent = true;
-		task->stop_deadline_us =
+		task->guest_deadline_us =
 			clock_monotonic_us() + stop_allowance_ms(task->spec) * 1000;
 	}
-	if (clock_monotonic_us() < task->stop_deadline_us)
+	if (clock_monotonic_us() < task->guest_deadline_us)
 		return WALK_WAIT;
 	note_execution_stopped(task); // the step below kills what is left
 	return 0;
