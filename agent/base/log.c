@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/base/log.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -17,7 +18,8 @@ static struct {
 	const char *process;
 	enum log_level lowest;
 	int journal_fd;
-} log_state = {"penstock", LOG_LEVEL_INFO, -1};
+	unsigned lost; // lines that the journal did not take
+} log_state = {"penstock", LOG_LEVEL_INFO, -1, 0};
 
 static const struct {
 	const char *name;
@@ -65,7 +67,27 @@ static bool write_journal(enum log_level level, const struct log_context *contex
 
 	if (length < 0 || (size_t)length >= sizeof(fields))
 		return false;
-	return send(log_state.journal_fd, fields, (size_t)length, MSG_NOSIGNAL) == length;
+	if (send(log_state.journal_fd, fields, (size_t)length, MSG_NOSIGNAL) == length)
+		return true;
+	if (errno != EAGAIN)
+		return false;
+	log_state.lost++; // whoever writes to standard error may wait for the same slow reader
+	return true;
+}
+
+static void tell_of_lost(void)
+{
+	static const struct log_context nobody;
+	unsigned lost = log_state.lost;
+	char message[64];
+
+	if (lost == 0)
+		return;
+	log_state.lost = 0;
+	snprintf(message, sizeof(message), "%u lines were lost: the journal was slow", lost);
+	write_journal(LOG_LEVEL_WARNING, &nobody, message);
+	if (log_state.lost)
+		log_state.lost = lost; // it still is
 }
 
 static void write_stderr(enum log_level level, const struct log_context *context,
@@ -101,6 +123,7 @@ void log_write(enum log_level level, const struct log_context *context, const ch
 	for (char *c = message; *c; c++) // a peer's text must not forge a line
 		if ((unsigned char)*c < ' ')
 			*c = ' ';
+	tell_of_lost();
 	if (log_state.journal_fd >= 0 && write_journal(level, context, message))
 		return;
 	write_stderr(level, context, message);

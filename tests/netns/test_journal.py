@@ -2,6 +2,8 @@
 """The log in a real journal: each line can be asked for by task and ENI."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -43,3 +45,34 @@ def test_lines_are_found_by_task_and_eni(journal_host):
     assert {entry["PENSTOCK_TASK"] for entry in found} == {"t"}
     assert "6" in {entry["PRIORITY"] for entry in found} and all(entry["MESSAGE"] for entry in found)
     assert "penstockd: " not in journal_host.log.read_text(), "what the journal took is not said twice"
+
+
+# A journal that does not read until it is told to, then says what it hears.
+_SLOW = """
+import socket, sys
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.bind(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    print(journal.recv(65536), flush=True)
+"""
+
+
+def test_a_slow_journal_costs_lines_and_no_time(make_host):
+    host = make_host(start=False, log_to="auto", log_level="debug")
+    host.run("mkdir", "-p", "/run/systemd/journal")
+    slow = host.spawn(sys.executable, "-c", _SLOW, SOCKET, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert slow.stdout.readline() == b"ready\n"
+        host.start()
+        for _ in range(1000):  # each is a line
+            host.client.raw("GET", "/healthz")
+        slow.stdin.write(b"\n")
+        slow.stdin.flush()
+        host.client.raw("GET", "/healthz")
+        assert any(b"lines were lost" in line for line in iter(slow.stdout.readline, b""))
+        assert "penstockd: " not in host.log.read_text()
+    finally:
+        slow.kill()
+        slow.wait()
