@@ -42,8 +42,7 @@ struct store {
 	bool is_open; // store_open() is done
 	bool turn_open;
 	bool turn_failed; // a write of this turn failed: only a rollback is left
-	bool host_rebooted;
-	int log_pages; // in the write-ahead log, as of the last commit
+	int log_pages;    // in the write-ahead log, as of the last commit
 	uint64_t event_limit;
 	uint64_t revision, turn_start_revision;
 	uint64_t compacted, turn_start_compacted;

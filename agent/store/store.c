@@ -176,7 +176,6 @@ static int boot_compare(struct store *store, const char *boot_id, struct error *
 		snprintf(store->epoch, sizeof(store->epoch), "%s", epoch);
 	if (store->read_only || (epoch && boot_id && strcmp(last, boot_id) == 0))
 		return 0;
-	store->host_rebooted = last != NULL;
 	result = epoch_renew(store, err);
 	if (result == 0)
 		result = store_meta_set(store, "boot-id", boot_id, err);
@@ -368,9 +367,4 @@ uint64_t store_compacted_revision(const struct store *store)
 const char *store_epoch(const struct store *store)
 {
 	return store->epoch;
-}
-
-bool store_host_rebooted(const struct store *store)
-{
-	return store->host_rebooted;
 }

@@ -66,8 +66,6 @@ uint64_t store_compacted_revision(const struct store *store);
 // Names one unbroken history of revisions: changes when the store is new and when
 // the host was rebooted (its last commits may be lost, their revisions used again).
 const char *store_epoch(const struct store *store);
-// True when the host was rebooted since the store was last open for writing.
-bool store_host_rebooted(const struct store *store);
 
 struct store_object {
 	const char *kind, *id;
