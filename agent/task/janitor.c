@@ -77,6 +77,9 @@ _Noreturn static void child_main(int report_fd, int kept_fd, pid_t parent, janit
 {
 	struct error err = {0};
 
+	// libevent's handlers would tell the agent of a signal that is for us.
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
 	// Numbers 3 (kept) and 4 (report); everything else of the agent's goes.
 	report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, 10);
 	kept_fd = kept_fd < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC)
