@@ -23,6 +23,7 @@
 #include "agent/model/config.h"
 #include "agent/store/store.h"
 #include "agent/task/task.h"
+#include "agent/vmm/vmm.h"
 #include "metrics/metrics.h"
 
 enum { TURN_SLOW_US = 5000, IDLE_US = 50000 };
@@ -162,7 +163,7 @@ static int run(struct agent *agent, struct error *err)
 static int check_programs(const struct config *config, struct error *err)
 {
 	static const char *const programs[] = {"penstock-shim", "penstock-probe", "penstock-init"};
-	static const char qemu[] = "/usr/bin/qemu-system-x86_64";
+	const struct vmm_ops *vmm = vmm_find(config->driver);
 	char path[CONFIG_PATH_MAX + 32];
 
 	for (size_t i = 0; i < ARRAY_LENGTH(programs); i++) {
@@ -170,10 +171,11 @@ static int check_programs(const struct config *config, struct error *err)
 		if (access(path, X_OK) < 0)
 			return error_errno(err, "program_directory: %s", path);
 	}
-	if (strcmp(config->driver, "qemu") != 0)
+	if (!vmm || !vmm->program)
 		return 0;
-	if (access(qemu, X_OK) < 0)
-		return error_errno(err, "driver qemu: %s (package qemu-system-x86)", qemu);
+	if (access(vmm->program, X_OK) < 0)
+		return error_errno(err, "driver %s: %s (package qemu-system-x86)", vmm->name,
+				   vmm->program);
 	snprintf(path, sizeof(path), "%s/vmlinux", config->guest_directory);
 	if (access(path, R_OK) < 0)
 		return error_errno(err, "guest_directory: %s (build-guest.sh makes it)", path);

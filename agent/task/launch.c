@@ -42,10 +42,10 @@ static void request_of(struct task *task, char *program, size_t program_size, ch
 	const struct model_object *vpc = engine_object(task->engine, MODEL_VPC, network->vpc_id);
 
 	task_vmm_request(task->engine, task->spec, request);
-	if (task->vmm->images == VMM_IMAGES_DIRECTORIES)
-		snprintf(program, program_size, "%s/penstock-init", config->program_directory);
+	if (task->vmm->program)
+		snprintf(program, program_size, "%s", task->vmm->program);
 	else
-		snprintf(program, program_size, "/usr/bin/qemu-system-x86_64");
+		snprintf(program, program_size, "%s/penstock-init", config->program_directory);
 	snprintf(disk_path, disk_path_size, "%s/disks/%s.img", config->state_directory, task->id);
 	request->task_id = task->id;
 	request->program = program;

@@ -174,6 +174,7 @@ static int qemu_plan(const struct vmm_request *request, struct vmm_launch *ret_l
 
 const struct vmm_ops vmm_qemu = {
 	.name = "qemu",
+	.program = "/usr/bin/qemu-system-x86_64",
 	.link = VMM_LINK_TAP,
 	.images = VMM_IMAGES_BLOCK,
 	.overhead_mib = qemu_overhead_mib,

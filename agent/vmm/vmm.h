@@ -83,6 +83,7 @@ struct vmm_launch {
 
 struct vmm_ops {
 	const char *name;
+	const char *program; // NULL: penstock-init, from the program directory
 	enum vmm_link link;
 	enum vmm_images images;
 	// Memory of the VMM itself beyond the guest's, for cgroup and ledger.
