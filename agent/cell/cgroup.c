@@ -194,6 +194,16 @@ int cgroup_ensure(const struct cgroup_tree *tree, const char *task,
 	return 0;
 }
 
+int cgroup_cpu_set(const struct cgroup_tree *tree, const char *task, uint32_t cpu_units,
+		   struct error *err)
+{
+	if (cgroup_check_task(task, err) < 0)
+		return -err->code;
+	if (set_cpu(tree, task, cpu_units, err) < 0)
+		return error_wrap(err, "limit cgroup of %s", task);
+	return 0;
+}
+
 const char *const *cgroup_procs_files(const struct cgroup_tree *tree, const char *task,
 				      struct arena *arena)
 {

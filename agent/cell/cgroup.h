@@ -80,6 +80,9 @@ void cgroup_tree_parse(const char *mountinfo, const char *v2_controllers,
 // Makes penstock-<install>/<task> wherever needed and sets its limits; limits may be changed later.
 int cgroup_ensure(const struct cgroup_tree *tree, const char *task,
 		  const struct cgroup_limits *limits, struct error *err);
+// Changes the share of CPU alone; 0: no limit.
+int cgroup_cpu_set(const struct cgroup_tree *tree, const char *task, uint32_t cpu_units,
+		   struct error *err);
 
 // NULL-terminated paths of the cgroup.procs files, for spawn_options.cgroup_procs.
 const char *const *cgroup_procs_files(const struct cgroup_tree *tree, const char *task,

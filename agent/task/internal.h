@@ -272,8 +272,8 @@ int task_wait_for_janitor(struct task *task, const char *argument, int kept_fd, 
 			  struct error *err);
 int cell_apply(void *object, struct error *err);
 int cell_undo(void *object, struct error *err);
-// The task's share of CPU from now on: what it asked for, or (starting) enough to boot a guest.
-int cell_limit(struct task *task, bool starting, struct error *err);
+// Its containers run: from now on it is held to its share of CPU.
+int cell_limit_cpu(struct task *task, struct error *err);
 int cell_kill(struct task *task, struct error *err); // WALK_WAIT until the cell is empty
 int disk_apply(void *object, struct error *err);
 int disk_undo(void *object, struct error *err);

@@ -183,7 +183,7 @@ int guest_apply(void *object, struct error *err)
 
 	if (task->cell.guest_running_ms != 0) {
 		task->guest_deadline_us = 0;
-		return cell_limit(task, false, err);
+		return cell_limit_cpu(task, err);
 	}
 	if (cell_has_ended(task))
 		return guest_ended(task, err);

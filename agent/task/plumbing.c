@@ -47,7 +47,7 @@ enum { STARTING_CPU_UNITS = 1024, CELL_PIDS_MAX = 4096 };
 
 // Booting the guest is our own overhead, not the task's work: until its containers run, a task of
 // less than one CPU is not held to its share.
-int cell_limit(struct task *task, bool starting, struct error *err)
+static int limit_cell(struct task *task, struct error *err)
 {
 	struct vmm_request request;
 	struct cgroup_limits limits = {.cpu_units = task->spec->cpu_units, .pids = CELL_PIDS_MAX};
@@ -57,9 +57,18 @@ int cell_limit(struct task *task, bool starting, struct error *err)
 	memory_mib = (uint64_t)task->spec->memory_mib + task->vmm->overhead_mib(&request) +
 		     CELL_SHIM_OVERHEAD_MIB;
 	limits.memory_bytes = memory_mib << 20;
-	if (starting && limits.cpu_units < STARTING_CPU_UNITS)
+	if (limits.cpu_units < STARTING_CPU_UNITS)
 		limits.cpu_units = STARTING_CPU_UNITS;
 	return cgroup_ensure(&task->engine->tree, task->id, &limits, err);
+}
+
+int cell_limit_cpu(struct task *task, struct error *err)
+{
+	uint32_t cpu_units = task->spec->cpu_units;
+
+	if (cpu_units >= STARTING_CPU_UNITS)
+		return 0; // as it was from the start
+	return cgroup_cpu_set(&task->engine->tree, task->id, cpu_units, err);
 }
 
 static int spawn_shim(struct task *task, struct error *err)
@@ -98,7 +107,7 @@ int cell_apply(void *object, struct error *err)
 		if (result == WALK_WAIT)
 			return result;
 		if (result < 0 || cell_directory_ensure(&cell, err) < 0 ||
-		    cell_limit(task, true, err) < 0 || spawn_shim(task, err) < 0)
+		    limit_cell(task, err) < 0 || spawn_shim(task, err) < 0)
 			return error_wrap(err, "ResourceInitializationError: cell");
 		return WALK_WAIT;
 	}

@@ -163,6 +163,8 @@ static void test_v2_files(void **state)
 	assert_int_equal(usage.io_read_bytes, 111);
 	assert_int_equal(usage.io_write_bytes, 12);
 	assert_int_equal(usage.pids, 9);
+	assert_int_equal(cgroup_cpu_set(&tree, "t-1", 512, &err), 0);
+	assert_file(mount, "penstock-x/t-1/cpu.max", "50000 100000");
 	assert_int_equal(directory_remove(AT_FDCWD, mount, &err), 0);
 }
 
