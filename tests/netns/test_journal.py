@@ -70,6 +70,7 @@ def test_a_slow_journal_costs_lines_and_no_time(make_host):
             host.client.raw("GET", "/healthz")
         slow.stdin.write(b"\n")
         slow.stdin.flush()
+        slow.stdout.readline()  # now there is room for a line
         host.client.raw("GET", "/healthz")
         assert any(b"lines were lost" in line for line in iter(slow.stdout.readline, b""))
         assert "penstockd: " not in host.log.read_text()
