@@ -105,7 +105,7 @@ def test_a_shim_that_cannot_be_reached_can_be_stopped(host, network):
     network.run_task("t", task())
     host.kill()
     (host.state / "cells/t/shim.sock").unlink()
-    host.start()
+    host.start(until="/healthz")
     assert network.task("t")["status"]["lastStatus"] == "RUNNING"
     network.stop_task("t")
     assert host.task_pids("t") == []
