@@ -40,6 +40,7 @@ struct metric_definition {
 enum metric_id {
 	METRIC_BUILD_INFO,                   // version
 	METRIC_TASKS,                        // state ("RUNNING" ...)
+	METRIC_TASK_STATE,                   // task_id, eni, state: 1 for the state it is in
 	METRIC_TASK_METADATA_INFO,           // task_id, eni, family
 	METRIC_TASK_CPU_LIMIT_VCPUS,         // task_id, eni
 	METRIC_TASK_MEMORY_LIMIT_BYTES,      // task_id, eni
@@ -88,6 +89,8 @@ void metrics_set(struct metrics *metrics, unsigned metric, double value, const c
 void metrics_observe(struct metrics *metrics, unsigned metric, double value,
 		     const char *const *labels);
 
+// Removes one series (of a state that was left).
+void metrics_remove(struct metrics *metrics, unsigned metric, const char *const *labels);
 // Removes every series whose *first* label is `label` with this value. Costs as much as
 // the series it removes.
 void metrics_forget(struct metrics *metrics, const char *label, const char *value);

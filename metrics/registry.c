@@ -150,17 +150,27 @@ static struct series *series_new(const struct metric_definition *definition,
 	return series;
 }
 
+static struct series *series_find(const struct metrics *metrics, unsigned id, uint64_t hash,
+				  const char *const *labels)
+{
+	struct series *series = metrics->by_hash[hash & (metrics->bucket_count - 1)];
+
+	while (series && (series->hash != hash ||
+			  !series_matches(series, &metrics->definitions[id], id, labels)))
+		series = series->hash_next;
+	return series;
+}
+
 // The series of these labels, made if need be; NULL when the metric has too many.
 static struct series *series_get(struct metrics *metrics, unsigned id, const char *const *labels)
 {
 	const struct metric_definition *definition = &metrics->definitions[id];
 	size_t limit = definition->series_max ? definition->series_max : SERIES_MAX_DEFAULT;
 	uint64_t hash = series_hash(definition, id, labels);
-	struct series *series = metrics->by_hash[hash & (metrics->bucket_count - 1)];
+	struct series *series = series_find(metrics, id, hash, labels);
 
-	for (; series; series = series->hash_next)
-		if (series->hash == hash && series_matches(series, definition, id, labels))
-			return series;
+	if (series)
+		return series;
 	if (metrics->metrics[id].count >= limit) {
 		metrics->refused++;
 		return NULL;
@@ -270,6 +280,15 @@ void metrics_observe(struct metrics *metrics, unsigned metric, double value,
 			break;
 		}
 	}
+}
+
+void metrics_remove(struct metrics *metrics, unsigned metric, const char *const *labels)
+{
+	uint64_t hash = series_hash(&metrics->definitions[metric], metric, labels);
+	struct series *series = series_find(metrics, metric, hash, labels);
+
+	if (series)
+		series_remove(metrics, series);
 }
 
 void metrics_forget(struct metrics *metrics, const char *label, const char *value)

@@ -410,3 +410,35 @@ int netif_connections_step(int fd, struct netif_connections *connections, size_t
 	}
 	return 0;
 }
+
+static int see_count(const struct nlattr *attribute, void *context)
+{
+	uint32_t *count = context;
+
+	if (mnl_attr_get_type(attribute) == CTA_STATS_GLOBAL_ENTRIES &&
+	    mnl_attr_get_payload_len(attribute) == sizeof(*count))
+		*count = ntohl(mnl_attr_get_u32(attribute));
+	return MNL_CB_OK;
+}
+
+static int take_count(const struct nlmsghdr *reply, void *context)
+{
+	return mnl_attr_parse(reply, sizeof(struct nfgenmsg), see_count, context);
+}
+
+int netif_vpc_connections(struct netif *netif, const char *vpc, uint32_t *ret_count,
+			  struct error *err)
+{
+	char bytes[REQUEST_SIZE] = {0};
+	uint32_t count = 0;
+	int fd, status;
+
+	if (netif_netfilter_socket(netif, vpc, &fd, err) < 0)
+		return -err->code;
+	status = converse(fd, request_start(bytes, IPCTNL_MSG_CT_GET_STATS, NLM_F_ACK), take_count,
+			  &count);
+	if (status < 0)
+		return error_code(err, status, "vpc %s: count connections", vpc);
+	*ret_count = count;
+	return 0;
+}

@@ -215,6 +215,10 @@ int netif_eni_counters(struct netif *netif, const char *vpc, const char *eni_id,
 int netif_vpc_counters(struct netif *netif, const char *vpc, struct netif_counters **ret_counters,
 		       size_t *ret_count, struct error *err);
 
+// The connections that the VPC's namespace tracks at present.
+int netif_vpc_connections(struct netif *netif, const char *vpc, uint32_t *ret_count,
+			  struct error *err);
+
 // --- Attachments: interfaces of the host taken into a VPC ---
 
 struct netif_route {

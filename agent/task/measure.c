@@ -13,10 +13,14 @@ static bool is_live(const struct task *task)
 	return task->status.last_status != TASK_STOPPED;
 }
 
-static void measure_limits(struct task *task, const char *const *labels)
+// What its record says.
+static void measure_record(struct task *task, const char *const *labels)
 {
 	struct metrics *metrics = task->engine->metrics;
 
+	metrics_set(
+		metrics, METRIC_TASK_STATE, 1,
+		(const char *[]){labels[0], labels[1], task_state_name(task->status.last_status)});
 	metrics_set(metrics, METRIC_TASK_METADATA_INFO, 1,
 		    (const char *[]){labels[0], labels[1], task->spec->family});
 	metrics_set(metrics, METRIC_TASK_CPU_LIMIT_VCPUS, (double)task->spec->cpu_units / 1024,
@@ -161,6 +165,16 @@ static void measure_drops(struct network_vpc *vpc, const struct eni_index *index
 	}
 }
 
+static void measure_connections(struct network_vpc *vpc)
+{
+	struct error ignored = {0};
+	uint32_t count;
+
+	if (netif_vpc_connections(vpc->engine->netif, vpc->id, &count, &ignored) == 0)
+		metrics_set(vpc->engine->metrics, METRIC_CONNTRACK_ENTRIES, count,
+			    (const char *[]){vpc->id});
+}
+
 static void measure_subnets(struct engine *engine)
 {
 	for (struct network_subnet *subnet = engine->subnets; subnet; subnet = subnet->next) {
@@ -182,6 +196,7 @@ static void measure_subnets(struct engine *engine)
 static void measure_targets(struct engine *engine, const char *group_id)
 {
 	scoped_free struct lb_target_status *targets = NULL;
+	unsigned states[LB_STATE_COUNT] = {0};
 	struct error ignored = {0};
 	size_t count = 0;
 
@@ -190,11 +205,24 @@ static void measure_targets(struct engine *engine, const char *group_id)
 	for (size_t i = 0; i < count; i++) {
 		char address[IPV4_TEXT_SIZE], name[IPV4_TEXT_SIZE + 8];
 
+		states[targets[i].state]++;
 		snprintf(name, sizeof(name), "%s:%u",
 			 ipv4_format(targets[i].target.address, address), targets[i].target.port);
 		metrics_set(engine->metrics, METRIC_LB_TARGET_STATE, 1,
 			    (const char *[]){group_id, name, lb_state_name(targets[i].state)});
 	}
+	for (enum lb_state state = 0; state < LB_STATE_COUNT; state++)
+		metrics_set(engine->metrics, METRIC_LB_TARGETS, states[state],
+			    (const char *[]){group_id, lb_state_name(state)});
+}
+
+// Anew: of groups and targets that are gone nothing is left.
+static void measure_target_groups(struct engine *engine)
+{
+	metrics_clear(engine->metrics, METRIC_LB_TARGET_STATE);
+	metrics_clear(engine->metrics, METRIC_LB_TARGETS);
+	for (struct object *o = engine->objects[MODEL_TARGET_GROUP]; o; o = o->next)
+		measure_targets(engine, o->model.id);
 }
 
 static void measure_capacity(struct engine *engine)
@@ -230,7 +258,7 @@ static void measure_tasks(struct engine *engine)
 		states[task->status.last_status]++;
 		if (!is_live(task))
 			continue;
-		measure_limits(task, labels);
+		measure_record(task, labels);
 		measure_cell(task, labels);
 	}
 	for (size_t i = 0; i < TASK_STATE_COUNT; i++)
@@ -245,14 +273,13 @@ void engine_metrics_update(struct engine *engine)
 
 	index_tasks(engine, &arena, &index);
 	metrics_set(engine->metrics, METRIC_BUILD_INFO, 1, (const char *[]){PENSTOCK_VERSION});
-	metrics_clear(engine->metrics, METRIC_LB_TARGET_STATE);
 	measure_tasks(engine);
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
 		measure_network(vpc, &index);
 		measure_drops(vpc, &index);
+		measure_connections(vpc);
 	}
 	measure_subnets(engine);
-	for (struct object *o = engine->objects[MODEL_TARGET_GROUP]; o; o = o->next)
-		measure_targets(engine, o->model.id);
+	measure_target_groups(engine);
 	measure_capacity(engine);
 }

@@ -306,6 +306,18 @@ static void observe_start(struct task *task)
 			(const char *[]){"total"});
 }
 
+// The series of a stopped task go, in finish().
+static void expose_state(struct task *task, enum task_state state)
+{
+	struct metrics *metrics = task->engine->metrics;
+	const char *labels[] = {task->id, task->status.network.eni_id,
+				task_state_name(task->status.last_status)};
+
+	metrics_remove(metrics, METRIC_TASK_STATE, labels);
+	labels[2] = task_state_name(state);
+	metrics_set(metrics, METRIC_TASK_STATE, 1, labels);
+}
+
 static void set_state(struct task *task, enum task_state state)
 {
 	struct log_context context = task_log(task);
@@ -314,6 +326,7 @@ static void set_state(struct task *task, enum task_state state)
 		return;
 	log_info(&context, "%s -> %s", task_state_name(task->status.last_status),
 		 task_state_name(state));
+	expose_state(task, state);
 	task->status.last_status = state;
 	task_changed(task);
 	if (state == TASK_RUNNING && task->status.started_ms == 0) {

@@ -147,6 +147,9 @@ static void test_bounded(void **state)
 			"x_load{eni=\"eni-0\",task_id=\"t\"} 0\n"
 			"x_load{eni=\"eni-2\",task_id=\"t\"} 2\n"
 			"x_load{eni=\"eni-4\",task_id=\"t\"} 7\n");
+	metrics_remove(metrics, LOAD, LABELS("eni-4", "t"));
+	metrics_remove(metrics, LOAD, LABELS("eni-5", "t")); // there is none
+	assert_int_equal(metrics_series_count(metrics), 2);
 	metrics_clear(metrics, LOAD);
 	assert_int_equal(metrics_series_count(metrics), 0);
 	metrics_free(metrics);
