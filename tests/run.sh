@@ -89,7 +89,10 @@ section_lint() {
 		--cppcheck-build-dir="$PENSTOCK_CACHE/cppcheck" -I . -D_GNU_SOURCE --library=tests/cppcheck.cfg \
 		agent netif sg nfs ephemeral metrics
 }
-section_unit() { run_ctest unit release unit; }
+section_unit() {
+	run_ctest unit release unit
+	check install bash tests/lib/installed.sh
+}
 section_sanitize() {
 	run_ctest unit-sanitized sanitize unit
 	run_ctest netns-sanitized sanitize netns
