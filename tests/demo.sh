@@ -16,8 +16,6 @@
 enter_namespaces "$@"
 make_run_directory demo
 
-start_time_of() { task "$1" | jq -r .status.startedAt; }
-
 check_1() {
 	local name
 	apply tasks
@@ -38,12 +36,14 @@ check_2() {
 }
 
 check_3() {
-	local target=${ADDRESS[a]}
+	local target=${ADDRESS[a]} before
+	before=$(life_of a)
 	silent client "$target" 9000 || return 1
 	change security-groups/web '.ipPermissions += [{"ipProtocol": "tcp", "fromPort": 9000, "toPort": 9000,
 		"ipRanges": [{"cidrIp": "192.168.70.2/32"}]}]'
 	answers client "$target" 9000 || return 1
-	evidence "$target:9000 closed, then one rule, then open; a runs since $(start_time_of a)"
+	evidence "$target:9000 closed, then one rule, then open; a runs since $before"
+	[[ $before == *Z\ by\ process\ [0-9]* && $(life_of a) == "$before" ]]
 }
 
 check_4() {
@@ -89,7 +89,7 @@ check_7() {
 
 check_8() {
 	local before_a before_b count=0 code
-	before_a=$(start_time_of a) before_b=$(start_time_of b)
+	before_a=$(life_of a) before_b=$(life_of b)
 	end_process "$AGENT" KILL
 	for _ in {1..20}; do in_namespace client curl -sSf --max-time "$PATIENCE" -o /dev/null "http://$VIP/" && count=$((count + 1)); done
 	inside a 'touch /data/leave; until [ -e /data/left ]; do sleep 1; done' >/dev/null
@@ -97,7 +97,7 @@ check_8() {
 	ctl ps
 	code=$(wait_exit_code a sidecar)
 	evidence "$count of 20 answered without an agent; started $before_a and $before_b as before; sidecar of a exited with $code"
-	[[ $count == 20 && $(start_time_of a) == "$before_a" && $(start_time_of b) == "$before_b" && $code == 7 ]] &&
+	[[ $count == 20 && $(life_of a) == "$before_a" && $(life_of b) == "$before_b" && $code == 7 ]] &&
 		is_status a RUNNING && is_status b RUNNING
 }
 
@@ -128,17 +128,18 @@ check_11() {
 }
 
 check_12() {
-	local left
+	local changed metered
 	ctl stop a
 	wait_status a STOPPED || return 1
-	find "$RUN_DIRECTORY/state/metering" -type f -exec cat '{}' +
+	cat "$RUN_DIRECTORY"/state/metering/*
+	metered=$(jq -rs 'map(select(.billedSeconds >= 60).task) | sort | join(" ")' "$RUN_DIRECTORY"/state/metering/*)
 	delete_everything || return 1
 	ctl fsck --config "$RUN_DIRECTORY/penstock.conf" || return 1
 	ctl shutdown --stop-tasks
 	wait "$AGENT" || return 1
-	left=$(snapshot | comm -13 "$RUN_DIRECTORY/before" - | grep -v " comm ")
-	evidence "fsck clean; left behind: ${left:-nothing}; metering records: $(cat "$RUN_DIRECTORY"/state/metering/* | wc -l)"
-	[[ -z $left && $(machine_snapshot) == "$MACHINE_BEFORE" ]]
+	changed=$(snapshot | comm -3 "$RUN_DIRECTORY/before" - | grep -v " comm ")
+	evidence "metered: $metered; fsck clean; changed on the host: ${changed:-nothing}"
+	[[ $metered == "a b" && -z $changed && $(machine_snapshot) == "$MACHINE_BEFORE" ]]
 }
 
 at_exit end_demo

@@ -49,6 +49,14 @@ change() { api PUT "/v1/$1" "$(api GET "/v1/$1" | jq ".spec | $2")" >/dev/null; 
 task() { api GET "/v1/tasks/$1"; }
 is_status() { [[ $(task "$1" | jq -r .status.lastStatus) == "$2" ]]; }
 
+life_of() { # life_of TASK: since when it runs, and the process of its VMM
+	local pid
+	task "$1" | jq -j .status.startedAt
+	cat /sys/fs/cgroup/{,*/}"penstock-$DEMO_INSTALL/$1/cgroup.procs" 2>/dev/null | sort -u | while read -r pid; do
+		[[ $(cat "/proc/$pid/comm") != qemu-* ]] || printf ' by process %s' "$pid"
+	done
+}
+
 wait_status() { # wait_status TASK STATE: else shows what became of it
 	local status
 	status=$(api GET "/v1/tasks/$1?wait=$2&timeout=$((PATIENCE - 10))" | jq .status)
