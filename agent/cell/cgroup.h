@@ -61,12 +61,9 @@ struct cgroup_limits {
 
 struct cgroup_usage {
 	uint64_t cpu_usec;
-	uint64_t memory_bytes;
 	uint64_t memory_working_set_bytes; // without inactive file pages
-	uint64_t oom_kills;
 	uint64_t io_read_bytes;
 	uint64_t io_write_bytes;
-	uint64_t pids;
 	bool has_cpu, has_memory, has_io; // false: no such controller here
 };
 

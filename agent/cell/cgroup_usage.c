@@ -84,24 +84,22 @@ static int read_memory(const struct cgroup_tree *tree, const char *task, struct 
 		       struct error *err)
 {
 	static const struct {
-		const char *current, *inactive, *events;
-	} names[] = {{"memory.usage_in_bytes", "total_inactive_file", "memory.oom_control"},
-		     {"memory.current", "inactive_file", "memory.events"}};
+		const char *current, *inactive;
+	} names[] = {{"memory.usage_in_bytes", "total_inactive_file"},
+		     {"memory.current", "inactive_file"}};
 	const struct cgroup_mount *mount = &tree->mounts[CGROUP_MEMORY];
-	uint64_t inactive = 0;
+	uint64_t used = 0, inactive = 0;
 
 	if (mount->path[0] == '\0')
 		return 0;
 	usage->has_memory = true;
-	if (read_number(tree, CGROUP_MEMORY, task, names[mount->v2].current, NULL,
-			&usage->memory_bytes, err) < 0 ||
+	if (read_number(tree, CGROUP_MEMORY, task, names[mount->v2].current, NULL, &used, err) <
+		    0 ||
 	    read_number(tree, CGROUP_MEMORY, task, "memory.stat", names[mount->v2].inactive,
 			&inactive, err) < 0)
 		return -err->code;
-	usage->memory_working_set_bytes =
-		inactive < usage->memory_bytes ? usage->memory_bytes - inactive : 0;
-	return read_number(tree, CGROUP_MEMORY, task, names[mount->v2].events, "oom_kill",
-			   &usage->oom_kills, err);
+	usage->memory_working_set_bytes = inactive < used ? used - inactive : 0;
+	return 0;
 }
 
 static int read_io(const struct cgroup_tree *tree, const char *task, struct cgroup_usage *usage,
@@ -131,9 +129,6 @@ int cgroup_usage_read(const struct cgroup_tree *tree, const char *task,
 		return -err->code;
 	if (read_cpu(tree, task, &usage, err) < 0 || read_memory(tree, task, &usage, err) < 0 ||
 	    read_io(tree, task, &usage, err) < 0)
-		return error_wrap(err, "usage of %s", task);
-	if (tree->mounts[CGROUP_PIDS].path[0] != '\0' &&
-	    read_number(tree, CGROUP_PIDS, task, "pids.current", NULL, &usage.pids, err) < 0)
 		return error_wrap(err, "usage of %s", task);
 	*ret_usage = usage;
 	return 0;
