@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/scope.h"
+
+enum { METRICS_SLICE_US = 2000 };
 
 static struct engine *engine_of(void *context)
 {
@@ -175,13 +178,23 @@ static void host_render(void *context, struct buffer *out)
 		    capacity.uids_free);
 }
 
-static void metrics_text(void *context, bool openmetrics, struct buffer *out)
+// Measures, then renders, as much as fits into one slice of time.
+static bool metrics_slice(void *context, bool openmetrics, unsigned *position, struct buffer *out)
 {
 	struct backend *backend = context;
+	enum metrics_format format = openmetrics ? METRICS_OPENMETRICS : METRICS_PROMETHEUS;
+	int64_t until_us = clock_monotonic_us() + METRICS_SLICE_US;
 
-	engine_metrics_update(backend->engine);
-	metrics_render(backend->metrics, openmetrics ? METRICS_OPENMETRICS : METRICS_PROMETHEUS,
-		       out);
+	while (clock_monotonic_us() < until_us) {
+		if (*position == 0 && !engine_metrics_update(backend->engine))
+			continue;
+		metrics_render_one(backend->metrics, (*position)++, format, out);
+		if (*position == METRIC_COUNT) {
+			metrics_render_end(format, out);
+			return true;
+		}
+	}
+	return false;
 }
 
 static bool ready(void *context, struct error *err)
@@ -221,7 +234,7 @@ struct api_backend backend_operations(struct backend *backend)
 		.enis_render = enis_render,
 		.targets_render = targets_render,
 		.host_render = host_render,
-		.metrics_render = metrics_text,
+		.metrics_render = metrics_slice,
 		.ready = ready,
 		.request_observed = request_observed,
 		.shutdown = shut_down,

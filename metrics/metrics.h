@@ -68,6 +68,7 @@ enum metric_id {
 	METRIC_CAPACITY_STORAGE_BYTES,      // state
 	METRIC_API_REQUEST_DURATION_SECONDS, // method, route, code
 	METRIC_RECONCILE_ERRORS,             // step
+	METRIC_SERIES_REFUSED,               // none
 	METRIC_LOOP_TURN_DURATION_SECONDS,   // none
 	METRIC_COUNT,
 };

@@ -82,7 +82,10 @@ struct api_backend {
 	int (*targets_render)(void *context, const char *target_group, struct buffer *out,
 			      struct error *err);
 	void (*host_render)(void *context, struct buffer *out); // one JSON object
-	void (*metrics_render)(void *context, bool openmetrics, struct buffer *out);
+	// A slice of the exposition (`*position` 0: the first); true when it was the last. Called
+	// again in the next turn of the loop.
+	bool (*metrics_render)(void *context, bool openmetrics, unsigned *position,
+			       struct buffer *out);
 	// False with the reason in `err` while the agent is not ready for work.
 	bool (*ready)(void *context, struct error *err);
 	void (*request_observed)(void *context, const struct api_request_sample *sample);

@@ -384,6 +384,8 @@ void exchange_free(struct exchange *exchange)
 		exchange->stream->ops->release(exchange->stream);
 	if (exchange->wait.timer)
 		event_free(exchange->wait.timer);
+	if (exchange->scrape.timer)
+		event_free(exchange->scrape.timer);
 	if (exchange->http)
 		evhttp_send_reply_end(exchange->http); // frees a request without its peer
 	buffer_release(&exchange->reply);

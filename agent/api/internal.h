@@ -3,9 +3,9 @@
 //
 // An exchange is one request and its reply. Its handler runs at once and fills the reply
 // in, or says that it waits or streams; nothing is sent before the turn's commit. Exchanges
-// live in one of three lists: `turn` (until api_turn_end), `waiting` (for a task's state) and
-// `streaming` (events, logs); an answered exchange is freed. When the peer goes away first,
-// evhttp leaves the request to us: answering it frees it quietly.
+// live in one of four lists: `turn` (until api_turn_end), `waiting` (for a task's state),
+// `scraping` (metrics) and `streaming` (events, logs); an answered exchange is freed. When the peer
+// goes away first, evhttp leaves the request to us: answering it frees it quietly.
 #pragma once
 
 #include <sys/queue.h>
@@ -46,6 +46,13 @@ struct wait {
 	struct event *timer;
 };
 
+// Of the metrics.
+struct scrape {
+	bool wanted, openmetrics;
+	unsigned position; // as the backend keeps it
+	struct event *timer;
+};
+
 TAILQ_HEAD(exchange_list, exchange);
 
 struct exchange {
@@ -74,12 +81,13 @@ struct exchange {
 	bool acknowledges;   // it promises a change: the commit must be durable
 	bool object_changed; // tell the backend after the commit
 	struct wait wait;
+	struct scrape scrape;
 	struct stream *stream; // NULL: an ordinary reply
 
 	bool ends_agent; // the backend is told to shut down once the reply is sent
 
 	bool may_be_held;              // counted in api->held
-	struct exchange_list *held_in; // waiting or streaming; NULL: in the turn
+	struct exchange_list *held_in; // NULL: in the turn
 	struct event *hangup;          // while held
 };
 
@@ -91,7 +99,7 @@ struct api {
 	char socket_path[108];
 	struct evhttp *http;
 	struct connections *connections;
-	struct exchange_list turn, waiting, streaming;
+	struct exchange_list turn, waiting, scraping, streaming;
 	unsigned held; // exchanges that wait or stream, or will after the commit
 	uint64_t committed_revision;
 	bool shutdown_stops_tasks;
@@ -202,6 +210,11 @@ bool wait_read(struct exchange *exchange);
 void wait_begin(struct exchange *exchange);
 // After a commit that changed something: answers those whose state has come.
 void waits_check(struct api *api);
+
+// --- scrape.c ---
+
+// After the commit: answers, at once or in a later turn.
+void scrape_begin(struct exchange *exchange);
 
 // --- stream.c: replies without an end of their own ---
 

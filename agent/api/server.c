@@ -157,6 +157,7 @@ int api_open(const struct api_options *options, struct api **ret_api, struct err
 		return error_set(err, ENOMEM, "api: out of memory");
 	TAILQ_INIT(&api->turn);
 	TAILQ_INIT(&api->waiting);
+	TAILQ_INIT(&api->scraping);
 	TAILQ_INIT(&api->streaming);
 	api->options = with_defaults(options);
 	api->base = options->base;
@@ -195,6 +196,7 @@ void api_close(struct api *api)
 		return;
 	list_abandon(&api->turn);
 	list_abandon(&api->waiting);
+	list_abandon(&api->scraping);
 	list_abandon(&api->streaming);
 	if (api->http)
 		evhttp_free(api->http);
@@ -231,6 +233,8 @@ static void exchange_deliver(struct exchange *exchange, const struct error *comm
 		backend->object_changed(backend->context, exchange->kind, exchange->id);
 	if (exchange->wait.wanted)
 		wait_begin(exchange);
+	else if (exchange->scrape.wanted)
+		scrape_begin(exchange);
 	else if (exchange->stream)
 		stream_start(exchange);
 	else

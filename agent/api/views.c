@@ -2,7 +2,6 @@
 // What can only be read: the host, ENIs, targets, metrics, health, this API itself.
 #include <errno.h>
 #include <inttypes.h>
-#include <string.h>
 
 #include "agent/api/internal.h"
 #include "agent/api/openapi.h"
@@ -61,20 +60,6 @@ void handle_host(struct exchange *exchange)
 	const struct api_backend *backend = exchange->api->backend;
 
 	backend->host_render(backend->context, reply_json(exchange, 200));
-}
-
-void handle_metrics(struct exchange *exchange)
-{
-	const struct api_backend *backend = exchange->api->backend;
-	const char *accept =
-		evhttp_find_header(evhttp_request_get_input_headers(exchange->http), "Accept");
-	bool openmetrics = accept && strstr(accept, "application/openmetrics-text");
-	struct buffer *out = reply_begin(
-		exchange, 200,
-		openmetrics ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
-			    : "text/plain; version=0.0.4; charset=utf-8");
-
-	backend->metrics_render(backend->context, openmetrics, out);
 }
 
 void handle_healthz(struct exchange *exchange)

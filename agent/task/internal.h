@@ -175,7 +175,8 @@ struct engine {
 	struct changed_object *failed;  // to be tried again
 
 	struct task *tasks;
-	size_t task_count;
+	struct task
+		*to_measure; // the first of the slices that are left of an update of the metrics
 	struct task_queue ready_tasks, dirty_tasks, dying_tasks;
 	struct task *metered; // their records are to be synced in this round
 	bool recorded;        // something was put into the store in this round

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics: measured when asked for, never in between.
+// Metrics: measured when asked for, never in between. The tasks' cgroups and disks, some ten system
+// calls each, are read a slice at a time.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,8 @@
 #include "agent/base/clock.h"
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
+
+enum { TASKS_PER_SLICE = 32 };
 
 static bool is_live(const struct task *task)
 {
@@ -248,32 +251,51 @@ static void measure_capacity(struct engine *engine)
 	}
 }
 
-static void measure_tasks(struct engine *engine)
+static void measure_task(struct task *task)
+{
+	const char *labels[] = {task->id, task->status.network.eni_id};
+
+	if (!is_live(task))
+		return;
+	measure_record(task, labels);
+	measure_cell(task, labels);
+}
+
+// True when that was the last slice. A task that comes meanwhile is of the next update.
+static bool measure_slice(struct engine *engine)
+{
+	if (!engine->to_measure)
+		engine->to_measure = engine->tasks;
+	for (unsigned i = 0; i < TASKS_PER_SLICE && engine->to_measure; i++) {
+		measure_task(engine->to_measure);
+		engine->to_measure = engine->to_measure->next;
+	}
+	return !engine->to_measure;
+}
+
+static void count_tasks(struct engine *engine)
 {
 	unsigned states[TASK_STATE_COUNT] = {0};
 
-	for (struct task *task = engine->tasks; task; task = task->next) {
-		const char *labels[] = {task->id, task->status.network.eni_id};
-
+	for (const struct task *task = engine->tasks; task; task = task->next)
 		states[task->status.last_status]++;
-		if (!is_live(task))
-			continue;
-		measure_record(task, labels);
-		measure_cell(task, labels);
-	}
 	for (size_t i = 0; i < TASK_STATE_COUNT; i++)
 		metrics_set(engine->metrics, METRIC_TASKS, states[i],
 			    (const char *[]){task_state_name((enum task_state)i)});
 }
 
-void engine_metrics_update(struct engine *engine)
+bool engine_metrics_update(struct engine *engine)
 {
 	scoped(arena_release) struct arena arena = {0};
+	struct metrics *metrics = engine->metrics;
 	struct eni_index index;
 
+	if (!measure_slice(engine))
+		return false;
 	index_tasks(engine, &arena, &index);
-	metrics_set(engine->metrics, METRIC_BUILD_INFO, 1, (const char *[]){PENSTOCK_VERSION});
-	measure_tasks(engine);
+	metrics_set(metrics, METRIC_BUILD_INFO, 1, (const char *[]){PENSTOCK_VERSION});
+	metrics_set(metrics, METRIC_SERIES_REFUSED, (double)metrics_series_refused(metrics), NULL);
+	count_tasks(engine);
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
 		measure_network(vpc, &index);
 		measure_drops(vpc, &index);
@@ -282,4 +304,5 @@ void engine_metrics_update(struct engine *engine)
 	measure_subnets(engine);
 	measure_target_groups(engine);
 	measure_capacity(engine);
+	return true;
 }

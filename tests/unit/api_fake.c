@@ -231,12 +231,23 @@ static void fake_host_render(void *context, struct buffer *out)
 	buffer_adds(out, "{\"install\":\"fake\",\"driver\":\"netns\"}");
 }
 
-static void fake_metrics_render(void *context, bool openmetrics, struct buffer *out)
+// In three slices.
+static bool fake_metrics_render(void *context, bool openmetrics, unsigned *position,
+				struct buffer *out)
 {
 	const struct fake *fake = context;
 
-	buffer_addf(out, "# TYPE fake_requests counter\nfake_requests_total %u\n%s", fake->requests,
-		    openmetrics ? "# EOF\n" : "");
+	switch ((*position)++) {
+	case 0:
+		return false;
+	case 1:
+		buffer_addf(out, "# TYPE fake_requests counter\nfake_requests_total %u\n",
+			    fake->requests);
+		return false;
+	default:
+		buffer_adds(out, openmetrics ? "# EOF\n" : "");
+		return true;
+	}
 }
 
 static bool fake_ready(void *context, struct error *err)
