@@ -122,10 +122,17 @@ static void measure_network(struct network_vpc *vpc, const struct eni_index *ind
 	}
 }
 
-static const char *drop_direction(enum sg_drop_reason reason)
-{
-	return reason == SG_DROP_INGRESS_DENIED ? "ingress" : "egress";
-}
+// Of the task whose packet it is; "any": counted whichever way it went.
+static const char *const drop_directions[SG_DROP_REASON_COUNT] = {
+	[SG_DROP_SPOOFED] = "egress",
+	[SG_DROP_EGRESS_DENIED] = "egress",
+	[SG_DROP_INGRESS_DENIED] = "ingress",
+	[SG_DROP_BALANCER_DENIED] = "any",
+	[SG_DROP_IPV6] = "any",
+	[SG_DROP_INVALID] = "any",
+	[SG_DROP_HOST] = "egress",
+	[SG_DROP_TRANSIT] = "any",
+};
 
 static void measure_vpc_drops(struct network_vpc *vpc, int socket_fd)
 {
@@ -137,8 +144,21 @@ static void measure_vpc_drops(struct network_vpc *vpc, int socket_fd)
 	for (enum sg_drop_reason reason = 0; reason < SG_DROP_REASON_COUNT; reason++)
 		metrics_set(vpc->engine->metrics, METRIC_SG_DROPPED_PACKETS,
 			    (double)drops.packets[reason],
-			    (const char *[]){vpc->id, drop_direction(reason),
+			    (const char *[]){vpc->id, drop_directions[reason],
 					     sg_drop_reason_name(reason)});
+}
+
+// Most tasks drop nothing: a series is there from the first packet on.
+static void measure_task_drops(struct task *task, const struct sg_drops *drops)
+{
+	for (enum sg_drop_reason reason = 0; reason < SG_DROP_REASON_COUNT; reason++) {
+		const char *labels[] = {task->id, drops->eni_id, drop_directions[reason],
+					sg_drop_reason_name(reason)};
+
+		if (drops->packets[reason] > 0)
+			metrics_set(task->engine->metrics, METRIC_TASK_DROPPED_PACKETS,
+				    (double)drops->packets[reason], labels);
+	}
 }
 
 static void measure_drops(struct network_vpc *vpc, const struct eni_index *index)
@@ -157,14 +177,8 @@ static void measure_drops(struct network_vpc *vpc, const struct eni_index *index
 	for (size_t i = 0; i < count; i++) {
 		struct task *task = task_of_eni(index, drops[i].eni_id);
 
-		for (enum sg_drop_reason reason = 0; task && reason < SG_DROP_REASON_COUNT;
-		     reason++) {
-			const char *labels[] = {task->id, drops[i].eni_id, drop_direction(reason),
-						sg_drop_reason_name(reason)};
-
-			metrics_set(engine->metrics, METRIC_TASK_DROPPED_PACKETS,
-				    (double)drops[i].packets[reason], labels);
-		}
+		if (task)
+			measure_task_drops(task, &drops[i]);
 	}
 }
 

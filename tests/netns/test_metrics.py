@@ -90,4 +90,9 @@ def test_a_busy_agent_exposes_every_metric(outside):
     assert len(names) > 30 and exposed == set(names)
     assert total(client, "penstock_conntrack_entries", vpc="net") > 0
     assert total(client, "penstock_lb_targets", target_group="web") == 1
-    assert total(client, "penstock_task_dropped_packets_total", task_id="t", reason="ingress_denied") > 0
+    drops = samples(client, "penstock_task_dropped_packets_total")
+    assert ("t", "ingress", "ingress_denied") in [
+        (labels["task_id"], labels["direction"], labels["reason"]) for labels, _ in drops
+    ]
+    assert all(value > 0 for _, value in drops), "a series for what was dropped, none for what was not"
+    assert total(client, "penstock_sg_dropped_packets_total", vpc="net", direction="any", reason="transit") == 0
