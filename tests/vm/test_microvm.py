@@ -7,8 +7,9 @@ import os
 import pytest
 
 from harness import documents
-from harness.client import container, eventually, is_stopped
+from harness.client import container, eventually, is_running, is_stopped
 from harness.documents import IDLE, shell, task, tcp
+from harness.host import command_line
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +131,37 @@ def test_adoption_of_a_microvm(host, network):
     found = network.wait_task("t", lambda status: container(status, "side")["lastStatus"] == "STOPPED")["status"]
     assert found["startedAt"] == before["startedAt"] and container(found, "side")["exitCode"] == 7
     network.stop_task("t")
+
+
+@pytest.mark.parametrize("step", ["eni", "vmm", "guest"])
+def test_killed_after_a_step_of_start(host, network, step):
+    """Killed with a tap and no VMM, with a VMM and no guest, with a guest that nobody recorded:
+    the next agent brings the task up all the same."""
+    host.stop()
+    host.start(PENSTOCK_FAULT=f"{step}:apply:kill")
+    try:
+        network.put("/v1/tasks/t", task())
+    except OSError:
+        pass  # killed before it could answer
+    assert host.wait_agent() == -9
+    vmms = [pid for pid in host.task_pids("t") if "qemu" in command_line(pid)]
+    assert len(vmms) == (0 if step == "eni" else 1)
+    host.start()
+    network.wait_task("t", is_running)
+    assert step == "eni" or set(vmms) <= set(host.task_pids("t")), "adopted, not started anew"
+    network.stop_task("t")
+
+
+@pytest.mark.parametrize("step", ["vmm", "eni"])
+def test_killed_after_a_step_of_stop(host, network, step):
+    host.stop()
+    host.start(PENSTOCK_FAULT=f"{step}:undo:kill")
+    network.run_task("t", task())
+    network.request("POST", "/v1/tasks/t/stop").expect(200)
+    assert host.wait_agent() == -9
+    host.start()
+    network.wait_task("t", is_stopped)
+    assert host.task_pids("t") == []
 
 
 def test_a_killed_vmm_ends_its_task(host, network):
