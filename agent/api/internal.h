@@ -42,6 +42,7 @@ struct query {
 struct wait {
 	bool wanted;
 	enum task_state state;
+	uint64_t seen_revision; // of the task, when it was looked at last
 	unsigned timeout_ms;
 	struct event *timer;
 };

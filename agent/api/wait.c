@@ -40,12 +40,15 @@ enum progress { NOT_YET, REACHED, NEVER };
 
 // The states are in the order in which a task goes through them, and it never goes back.
 // RUNNING is not reached by a task that left it behind or skipped it.
-static enum progress progress_of(const struct wait *wait, const struct store_object *object,
+static enum progress progress_of(struct wait *wait, const struct store_object *object,
 				 struct arena *arena)
 {
 	struct task_status status;
 	struct error err = {0};
 
+	if (object->revision == wait->seen_revision)
+		return NOT_YET; // it was another task that changed
+	wait->seen_revision = object->revision;
 	if (!object->status ||
 	    task_status_parse(object->status, strlen(object->status), arena, &status, &err) < 0)
 		return NOT_YET;
