@@ -257,6 +257,13 @@ void task_release_address(struct task *task);
 void task_vmm_request(const struct engine *engine, const struct task_spec *spec,
 		      struct vmm_request *ret_request);
 
+// measure.c
+void task_expose_state(const struct task *task, enum task_state state); // which it is to have now
+void task_observe_start(const struct task *task);                       // it is RUNNING
+// It is STOPPED: how long after the request, or the failure that ended it. Not known when an
+// earlier agent was asked to stop it.
+void task_observe_stop(const struct task *task);
+
 // steps.c
 extern const struct walk_step task_steps[TASK_STEP_COUNT];
 extern const struct walk_observer task_observer;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics: measured when asked for, never in between. The tasks' cgroups and disks, some ten system
-// calls each, are read a slice at a time.
+// Metrics. What the host counts is measured when asked for, never in between; the tasks' cgroups
+// and disks, some ten system calls each, a slice at a time.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,37 @@
 #include "agent/task/internal.h"
 
 enum { TASKS_PER_SLICE = 32 };
+
+// --- A task's life ---
+
+void task_expose_state(const struct task *task, enum task_state state)
+{
+	struct metrics *metrics = task->engine->metrics;
+	const char *labels[] = {task->id, task->status.network.eni_id,
+				task_state_name(task->status.last_status)};
+
+	metrics_remove(metrics, METRIC_TASK_STATE, labels);
+	labels[2] = task_state_name(state);
+	metrics_set(metrics, METRIC_TASK_STATE, 1, labels);
+}
+
+void task_observe_start(const struct task *task)
+{
+	double seconds = (double)(task->status.started_ms - task->status.created_ms) / 1000;
+
+	metrics_observe(task->engine->metrics, METRIC_TASK_START_DURATION_SECONDS, seconds,
+			(const char *[]){"total"});
+}
+
+void task_observe_stop(const struct task *task)
+{
+	if (task->stop_us)
+		metrics_observe(task->engine->metrics, METRIC_TASK_STOP_DURATION_SECONDS,
+				(double)(clock_monotonic_us() - task->stop_us) / 1e6,
+				(const char *[]){"total"});
+}
+
+// --- Its use of the host ---
 
 static bool is_live(const struct task *task)
 {

@@ -276,16 +276,6 @@ static void close_containers(struct task *task)
 	}
 }
 
-// From the request or the failure that ended it; not known of one that an earlier agent was
-// asked to stop.
-static void observe_stop(const struct task *task)
-{
-	if (task->stop_us)
-		metrics_observe(task->engine->metrics, METRIC_TASK_STOP_DURATION_SECONDS,
-				(double)(clock_monotonic_us() - task->stop_us) / 1e6,
-				(const char *[]){"total"});
-}
-
 static void finish(struct task *task)
 {
 	struct log_context context = task_log(task);
@@ -293,31 +283,11 @@ static void finish(struct task *task)
 	task->status.stopped_ms = clock_wall_ms();
 	close_containers(task);
 	task_release_address(task);
-	observe_stop(task);
+	task_observe_stop(task);
 	metrics_forget(task->engine->metrics, "task_id", task->id);
 	reaper_kick(&task->engine->disk_reaper);
 	log_info(&context, "stopped: %s: %s", stop_code_name(task->status.stop_code),
 		 task->status.stopped_reason);
-}
-
-static void observe_start(struct task *task)
-{
-	double seconds = (double)(task->status.started_ms - task->status.created_ms) / 1000;
-
-	metrics_observe(task->engine->metrics, METRIC_TASK_START_DURATION_SECONDS, seconds,
-			(const char *[]){"total"});
-}
-
-// The series of a stopped task go, in finish().
-static void expose_state(struct task *task, enum task_state state)
-{
-	struct metrics *metrics = task->engine->metrics;
-	const char *labels[] = {task->id, task->status.network.eni_id,
-				task_state_name(task->status.last_status)};
-
-	metrics_remove(metrics, METRIC_TASK_STATE, labels);
-	labels[2] = task_state_name(state);
-	metrics_set(metrics, METRIC_TASK_STATE, 1, labels);
 }
 
 static void set_state(struct task *task, enum task_state state)
@@ -328,12 +298,12 @@ static void set_state(struct task *task, enum task_state state)
 		return;
 	log_info(&context, "%s -> %s", task_state_name(task->status.last_status),
 		 task_state_name(state));
-	expose_state(task, state);
+	task_expose_state(task, state);
 	task->status.last_status = state;
 	task_changed(task);
 	if (state == TASK_RUNNING && task->status.started_ms == 0) {
 		task->status.started_ms = clock_wall_ms();
-		observe_start(task);
+		task_observe_start(task);
 	}
 	// On its way down a task may pass through STOPPING in no time.
 	if (state >= TASK_STOPPING && task->status.stopping_ms == 0)
