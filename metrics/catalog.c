@@ -95,7 +95,7 @@ const struct metric_definition metrics_catalog[METRIC_COUNT] = {
 		METRIC_COUNTER, .labels = {"step"}},
 	[METRIC_SERIES_REFUSED] = {"penstock_metrics_series_refused_total",
 		"Updates of series beyond the bound of their metric: they are not exposed.",
-		METRIC_COUNTER},
+		METRIC_COUNTER, .labels = {NULL}},
 	[METRIC_LOOP_TURN_DURATION_SECONDS] = {"penstock_loop_turn_duration_seconds",
 		"Time the agent's event loop spent in one turn.",
 		METRIC_HISTOGRAM, .buckets = FINE_BUCKETS},
