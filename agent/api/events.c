@@ -6,10 +6,11 @@
 #include <string.h>
 
 #include "agent/api/internal.h"
+#include "agent/base/log.h"
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
 
-enum { SLICE_EVENTS = 64 };
+enum { SLICE_EVENTS = 64, SLICE_BYTES = 64 * 1024 }; // whichever comes first
 
 struct event_stream {
 	struct stream stream; // first
@@ -24,6 +25,7 @@ struct slice {
 	struct evbuffer *out;
 	uint64_t last; // committed; what comes after may be rolled back
 	unsigned seen;
+	bool full;
 };
 
 static bool is_wanted(const struct event_stream *events, const struct store_object *object)
@@ -49,7 +51,8 @@ static int send_event(const struct store_event *event, void *context)
 	model_event_render(&envelope, event->deleted, event->revision, event->time_ms, &line);
 	buffer_adds(&line, "\n");
 	evbuffer_add(slice->out, line.data, line.length);
-	return 0;
+	slice->full = evbuffer_get_length(slice->out) >= SLICE_BYTES;
+	return slice->full;
 }
 
 static void add_overflow(const struct event_stream *events, struct evbuffer *out)
@@ -75,9 +78,11 @@ static enum stream_state events_pull(struct stream *stream, struct evbuffer *out
 	}
 	if (events->next_after < slice.last &&
 	    store_event_each(api->store, events->next_after, SLICE_EVENTS, send_event, &slice,
-			     &err) < 0)
-		return STREAM_DONE;
-	if (slice.seen == SLICE_EVENTS)
+			     &err) < 0) {
+		log_error(NULL, "events: %s", err.message);
+		return STREAM_BROKEN;
+	}
+	if (slice.full || slice.seen == SLICE_EVENTS)
 		return STREAM_MORE;
 	return events->follow ? STREAM_IDLE : STREAM_DONE;
 }

@@ -220,9 +220,10 @@ void scrape_begin(struct exchange *exchange);
 // --- stream.c: replies without an end of their own ---
 
 enum stream_state {
-	STREAM_MORE, // call again once it is sent
-	STREAM_IDLE, // call again when something happened
-	STREAM_DONE, // nothing more will come
+	STREAM_MORE,   // call again once it is sent
+	STREAM_IDLE,   // call again when something happened
+	STREAM_DONE,   // nothing more will come
+	STREAM_BROKEN, // what there is cannot be had: the reader is to see that this is no end
 };
 
 struct stream_ops {

@@ -77,6 +77,17 @@ static void line_send(const struct log_stream *log, char *text, struct evbuffer 
 	evbuffer_add_printf(out, "%s\n", buffer_text(&json));
 }
 
+// A NUL, which ends a text here and means nothing in a log, is shown as '?'.
+static void line_add(struct buffer *line, const char *bytes, size_t count)
+{
+	char *at;
+
+	buffer_add(line, bytes, count);
+	for (char *from = line->data + line->length - count;
+	     (at = memchr(from, '\0', (size_t)(line->data + line->length - from))); from = at)
+		*at = '?';
+}
+
 static void bytes_send(struct log_stream *log, const char *bytes, size_t count,
 		       struct evbuffer *out)
 {
@@ -84,7 +95,7 @@ static void bytes_send(struct log_stream *log, const char *bytes, size_t count,
 		const char *end = memchr(bytes, '\n', count);
 		size_t length = end ? (size_t)(end - bytes) : count;
 
-		buffer_add(&log->line, bytes, length);
+		line_add(&log->line, bytes, length);
 		if (end || log->line.length > LINE_BYTES_MAX) {
 			buffer_add(&log->line, "", 1); // so that there is something to cut
 			line_send(log, log->line.data, out);
@@ -172,7 +183,7 @@ static enum stream_state log_pull(struct stream *stream, struct evbuffer *out)
 		return STREAM_IDLE;
 	if (log->line.length > 0)
 		bytes_send(log, "\n", 1, out);
-	return STREAM_DONE;
+	return count < 0 || !bytes ? STREAM_BROKEN : STREAM_DONE;
 }
 
 static bool log_overflow(struct stream *stream, struct evbuffer *out)

@@ -4,6 +4,8 @@
 // A stream is pulled, never pushed: it is asked for a slice when the last one has left
 // the output buffer, or when something happened while the buffer has room. So the agent
 // holds one buffer's worth for each reader and the source (store, log file) the rest.
+#include <sys/socket.h>
+
 #include "agent/api/internal.h"
 
 static struct bufferevent *bufferevent_of(const struct exchange *exchange)
@@ -64,6 +66,14 @@ static bool send_part(struct exchange *exchange, struct evbuffer *part)
 	return true;
 }
 
+// Without the last chunk the reply is seen to be cut off.
+static void cut(struct exchange *exchange)
+{
+	evutil_socket_t fd = bufferevent_getfd(bufferevent_of(exchange));
+
+	shutdown(fd, SHUT_RDWR);
+}
+
 // A reader may be silent for as long as it likes, but not leave what it was sent unread: only what
 // it takes puts its deadline off.
 static void set_deadline(struct exchange *exchange, enum stream_state state, bool sent)
@@ -93,7 +103,9 @@ void stream_pump(struct exchange *exchange)
 		state = STREAM_DONE;
 	}
 	evbuffer_free(part);
-	if (state == STREAM_DONE)
+	if (state == STREAM_BROKEN)
+		cut(exchange);
+	if (state == STREAM_DONE || state == STREAM_BROKEN)
 		stream_end(exchange);
 	else
 		set_deadline(exchange, state, sent);

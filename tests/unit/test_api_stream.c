@@ -218,7 +218,8 @@ static void test_streams_leave_room_for_requests(void **state)
 
 // --- Logs ---
 
-static void log_write(const struct api_test *test, const char *name, const char *text)
+static void log_write_bytes(const struct api_test *test, const char *name, const void *bytes,
+			    size_t count)
 {
 	char path[256];
 	scoped_fd int fd = -1;
@@ -226,7 +227,12 @@ static void log_write(const struct api_test *test, const char *name, const char 
 	snprintf(path, sizeof(path), "%s/%s", test->directory, name);
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	assert_int_equal(write(fd, bytes, count), count);
+}
+
+static void log_write(const struct api_test *test, const char *name, const char *text)
+{
+	log_write_bytes(test, name, text, strlen(text));
 }
 
 static void log_rotate(const struct api_test *test, const char *name)
@@ -263,6 +269,38 @@ static void test_logs_are_read(void **state)
 	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs", NULL), 400);
 	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs?container=..%2f..%2fetc", NULL), 404);
 	assert_int_equal(api_test_get(test, "/v1/tasks/none/logs?container=web", NULL), 404);
+}
+
+static void test_a_log_line_does_not_end_at_a_nul(void **state)
+{
+	static const char line[] = LOG_LINE("F", "before\0after");
+	const struct api_test *test = *state;
+	scoped_free char *text = NULL;
+
+	api_test_make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/t", TASK, NULL), 201);
+	log_write_bytes(test, "t.web.log", line, sizeof(line) - 1);
+	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs?container=web", &text), 200);
+	assert_non_null(strstr(text, "before?after\n"));
+}
+
+// A reader must not take what could be read for all there is.
+static void test_a_log_that_cannot_be_read_is_cut_off(void **state)
+{
+	const struct api_test *test = *state;
+	char path[256];
+	scoped_free char *reply = NULL;
+	int fd;
+
+	api_test_make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/t", TASK, NULL), 201);
+	snprintf(path, sizeof(path), "%s/t.web.log", test->directory);
+	assert_int_equal(mkdir(path, 0700), 0); // opens, but cannot be read
+	fd = api_test_begin_get(test, "/v1/tasks/t/logs?container=web");
+	reply = api_test_read(fd, NULL);
+	close(fd);
+	assert_int_equal(rmdir(path), 0);
+	assert_null(strstr(reply, "\r\n0\r\n"));
 }
 
 // Each change of an object is a chance to send more, none to wait longer.
@@ -340,6 +378,8 @@ int main(void)
 		CASE(test_compacted_revisions_are_gone),
 		CASE(test_streams_leave_room_for_requests),
 		CASE(test_logs_are_read),
+		CASE(test_a_log_line_does_not_end_at_a_nul),
+		CASE(test_a_log_that_cannot_be_read_is_cut_off),
 		IMPATIENT_CASE(test_log_follower_that_never_reads_is_dropped),
 		CASE(test_log_follower_sees_growth_rotation_and_the_end),
 		CASE(test_end_with_streams_and_waiters),
