@@ -129,10 +129,8 @@ static void await_idle(struct agent *agent)
 	evtimer_add(agent->idle, &(struct timeval){.tv_usec = IDLE_US});
 }
 
-static void observe_turn(struct agent *agent, int64_t began_us)
+static void observe_turn(struct agent *agent, int64_t took_us)
 {
-	int64_t took_us = clock_monotonic_us() - began_us;
-
 	metrics_observe(agent->metrics, METRIC_LOOP_TURN_DURATION_SECONDS, (double)took_us / 1e6,
 			NULL);
 	if (took_us > TURN_SLOW_US)
@@ -142,17 +140,19 @@ static void observe_turn(struct agent *agent, int64_t began_us)
 static int run(struct agent *agent, struct error *err)
 {
 	while (!agent->ending) {
-		int64_t began_us;
+		int64_t used_us = clock_thread_us(), began_us;
 
 		if (event_base_loop(agent->base, EVLOOP_ONCE) < 0)
 			return error_set(err, EIO, "event loop");
+		// The loop's callbacks by the thread's clock: the other counts the wait for them.
+		used_us = clock_thread_us() - used_us;
 		began_us = clock_monotonic_us();
 		if (end_turn(agent, err) < 0)
 			return -err->code;
 		if (agent->stopping_tasks)
 			stop_tasks_step(agent);
 		await_idle(agent);
-		observe_turn(agent, began_us);
+		observe_turn(agent, used_us + clock_monotonic_us() - began_us);
 	}
 	return 0;
 }

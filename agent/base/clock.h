@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 int64_t clock_monotonic_us(void);
-int64_t clock_wall_ms(void); // since 1970-01-01T00:00:00Z
+int64_t clock_thread_us(void); // CPU time of the calling thread: does not go on while it waits
+int64_t clock_wall_ms(void);   // since 1970-01-01T00:00:00Z
 
 // The last one with four digits of year, which is all that RFC 3339 has: 9999-12-31T23:59:59.999Z.
 #define CLOCK_WALL_MS_MAX INT64_C(253402300799999)
