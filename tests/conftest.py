@@ -24,8 +24,12 @@ def pytest_sessionstart(session):
 
 
 @pytest.fixture(scope="session")
-def contract():
-    return Contract(TESTS.parent / "agent/api/openapi.yaml")
+def contract(request):
+    """Judges every request and reply; the tests of the API as a whole also make every one."""
+    contract = Contract(TESTS.parent / "agent/api/openapi.yaml")
+    yield contract
+    if request.session.testsfailed == 0 and request.config.args == ["tests/api"]:
+        assert not contract.unseen(), contract.unseen()
 
 
 def _machine(mark):

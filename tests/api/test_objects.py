@@ -8,8 +8,8 @@ import sqlite3
 import pytest
 
 from harness import documents
-from harness.client import eventually
-from harness.documents import group, task, tcp
+from harness.client import eventually, is_stopped
+from harness.documents import group, target_group, task, tcp
 
 VPC = {"cidrBlock": "10.0.0.0/16"}
 
@@ -245,3 +245,25 @@ def test_a_database_that_somebody_holds_is_no_conflict(host, client):
             assert (refused.status, refused.json["code"]) == (503, "StoreUnavailable")
         other.execute("ROLLBACK")
     client.put("/v1/vpcs/other", {"cidrBlock": "10.9.0.0/16"}).expect(201)
+
+
+@pytest.mark.parametrize("path, document", [
+    ("/v1/target-groups/web", {"vpcId": "net", "protocol": "TCP", "port": 8080}),
+    ("/v1/file-systems/fs-1", {"mountTargets": [{"ip": "192.168.80.2", "port": 2049}], "exportPath": "/fs-1"}),
+])
+def test_what_was_put_is_got(network, path, document):
+    network.put(path, document).expect(201)
+    assert network.get(path)["spec"].items() >= document.items()
+
+
+def test_what_belongs_to_a_running_task(host, network):
+    network.put("/v1/target-groups/web", target_group()).expect(201)
+    assert network.get("/v1/target-groups/web/targets")["items"] == []
+    eni_id = network.run_task("t", task())["status"]["network"]["eniId"]
+    eni = network.get(f"/v1/enis/{eni_id}")
+    assert eni["taskId"] == "t" and network.get("/v1/enis")["items"] == [eni]
+    network.wait_log("t", "up")
+    network.request("POST", "/v1/shutdown", stopTasks="true").expect(202)
+    assert host.wait_agent() == 0
+    host.start()
+    assert is_stopped(network.task("t")["status"]) and network.get("/v1/enis")["items"] == []

@@ -77,6 +77,16 @@ class Contract:
         elif body and media_type not in content:
             raise ContractError(f"reply {status} to {method} {target} is {media_type}")
 
+    def unseen(self):
+        """The operations whose replies nobody has judged yet."""
+        operations = {
+            (method.upper(), template)
+            for template, item in self.document["paths"].items()
+            for method in item
+            if method != "parameters"
+        }
+        return sorted(operations - {(method, template) for method, template, _ in self.seen})
+
     def check_event(self, target, event):
         """One line of a watch, an NDJSON document."""
         _, _, operation = self.operation("GET", target)
