@@ -233,7 +233,7 @@ int netif_netfilter_socket(struct netif *netif, const char *vpc, int *ret_fd, st
 int netif_netfilter_watch(struct netif *netif, const char *vpc, int *ret_fd, struct error *err)
 {
 	struct netif_namespace *space;
-	int own_socket;
+	int own_socket = -1;
 
 	if (netif_netfilter_socket(netif, vpc, &own_socket, err) < 0 ||
 	    namespace_get(netif, vpc, &space, err) < 0)

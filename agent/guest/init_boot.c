@@ -68,19 +68,15 @@ static int load_list(const char *list, struct error *err)
 {
 	scoped(arena_release) struct arena arena = {0};
 	scoped_free char *names = NULL;
-	const char **words;
+	const char **words = NULL;
 	char *rest, *name;
-	int result = file_read(modules_fd, list, 64 * 1024, &names, NULL, err);
 
-	if (result == 0)
-		result = init_boot_words(&arena, &words, err);
-	if (result < 0)
-		return result;
-	for (rest = names; (name = strsep(&rest, "\n"));) {
-		result = *name ? load_module(name, words, err) : 0;
-		if (result < 0)
-			return result;
-	}
+	if (file_read(modules_fd, list, 64 * 1024, &names, NULL, err) < 0 ||
+	    init_boot_words(&arena, &words, err) < 0)
+		return -err->code;
+	for (rest = names; (name = strsep(&rest, "\n"));)
+		if (*name && load_module(name, words, err) < 0)
+			return -err->code;
 	return 0;
 }
 

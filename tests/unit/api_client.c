@@ -208,7 +208,7 @@ void api_test_expect(const struct api_test *test, const char *method, const char
 		fail_msg("%s %s: %d instead of %d: %s", method, path, answer.status, status,
 			 answer.body);
 	for (; *texts; texts++)
-		if (!strstr(answer.body, *texts) && !strstr(answer.head, *texts))
+		if (!answer.body || (!strstr(answer.body, *texts) && !strstr(answer.head, *texts)))
 			fail_msg("%s %s: no \"%s\" in %s\n%s", method, path, *texts, answer.head,
 				 answer.body);
 }

@@ -76,7 +76,9 @@ static void test_adoption_doubts(void **state)
 
 static void test_too_many_open_files_do_not_mean_gone(void **state)
 {
-	int next_fd = dup(STDIN_FILENO); // the first free one: for the pidfd, but for no more
+	int next_fd =
+		open("/dev/null",
+		     O_RDONLY | O_CLOEXEC); // the first free one: for the pidfd, but for no more
 	struct rlimit all, few;
 	uint64_t start_time;
 
