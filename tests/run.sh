@@ -129,7 +129,10 @@ section_fuzz() {
 	done < <(find "$PENSTOCK_CACHE/fuzz/tests" -type f -executable -name 'fuzz_*' | sort)
 	((found)) || count failed "fuzz: no targets were built"
 }
-section_bench() { check bench-plumb bash tests/bench/plumb.sh --quick; }
+section_bench() {
+	check bench-plumb bash tests/bench/plumb.sh --quick
+	check bench-start bash tests/bench/start.sh --quick
+}
 section_demo() {
 	if streamed demo bash tests/demo.sh; then
 		count passed demo

@@ -82,6 +82,26 @@ static int delete (void *context, unsigned index, struct error *err)
 	return commit(penstock, batch, err);
 }
 
+// As a stop does it: links down and policies out at once, then the reaper deletes by group.
+static int delete_many(void *context, unsigned first, unsigned count, struct error *err)
+{
+	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
+	struct penstock *penstock = context;
+	char eni_id[NAME_SIZE];
+
+	for (unsigned index = first; index < first + count; index++) {
+		eni_of(penstock->kind, index, eni_id);
+		if (netif_eni_unlink(penstock->netif, vpc_id, eni_id, err) < 0 ||
+		    sg_member_remove(penstock->policy, batch, eni_id, err) < 0 ||
+		    netif_eni_retire(penstock->netif, vpc_id, eni_id, err) < 0)
+			return -err->code;
+		close_fd(&penstock->fds[index]);
+	}
+	if (commit(penstock, batch, err) < 0)
+		return -err->code;
+	return netif_reap(penstock->netif, vpc_id, err);
+}
+
 static int make_group(struct penstock *penstock, struct error *err)
 {
 	static const struct sg_rule web = {.id = "1",
@@ -115,6 +135,7 @@ int penstock_plumber_open(enum netif_eni_kind kind, struct plumber *ret_plumber,
 	*ret_plumber = (struct plumber){.name = kind == NETIF_ENI_TAP ? "plumb_tap" : "plumb",
 					.context = &penstock,
 					.add = add,
-					.delete = delete};
+					.delete = delete,
+					.delete_many = delete_many};
 	return 0;
 }

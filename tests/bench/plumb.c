@@ -2,7 +2,8 @@
 // How long it takes to connect one task to the network while N others are there:
 // penstock's steps eni, policy and link, with a tap (a VMM's) or a veth (the netns
 // driver's), the latter also against the CNI chain bridge, host-local, firewall in one
-// run. Started by plumb.sh inside namespaces of its own.
+// run; then, how long it takes to take out the last hundred. Started by plumb.sh inside namespaces
+// of its own.
 //
 //     plumb tap|veth|DIRECTORY SAMPLES EXISTING...     (EXISTING rising, e.g. 0 100 1000)
 //
@@ -17,7 +18,7 @@
 #include "agent/base/scope.h"
 #include "tests/bench/plumber.h"
 
-enum { SAMPLES_MAX = 10000, EXISTING_MAX = 4000 };
+enum { SAMPLES_MAX = 10000, EXISTING_MAX = 4000, REMOVED = 100 };
 
 struct percentiles {
 	double p50_ms, p99_ms;
@@ -103,6 +104,45 @@ static int run_level(const struct plumber *plumbers, unsigned plumber_count, uns
 	return 0;
 }
 
+static int delete_in_turn(const struct plumber *plumber, unsigned first, unsigned count,
+			  struct error *err)
+{
+	for (unsigned index = first; index < first + count; index++)
+		if (plumber->delete (plumber->context, index, err) < 0)
+			return -err->code;
+	return 0;
+}
+
+// The last REMOVED of `existing` tasks, as when a host is drained.
+static int measure_removal(const struct plumber *plumber, unsigned existing, double *ret_ms,
+			   struct error *err)
+{
+	unsigned count = existing < REMOVED ? existing : REMOVED;
+	unsigned first = existing - count;
+	int64_t before = clock_monotonic_us();
+	int code = plumber->delete_many ? plumber->delete_many(plumber->context, first, count, err)
+					: delete_in_turn(plumber, first, count, err);
+
+	if (code < 0)
+		return error_wrap(err, "%s: delete %u tasks", plumber->name, count);
+	*ret_ms = (double)(clock_monotonic_us() - before) / 1000;
+	printf("figure %s_remove_%u %.3f ms\n", plumber->name, count, *ret_ms);
+	return 0;
+}
+
+static int run_removal(const struct plumber *plumbers, unsigned plumber_count, unsigned existing,
+		       struct error *err)
+{
+	double ms[2] = {0};
+
+	for (unsigned i = 0; i < plumber_count && existing > 0; i++)
+		if (measure_removal(&plumbers[i], existing, &ms[i], err) < 0)
+			return -err->code;
+	if (plumber_count == 2 && existing > 0)
+		printf("figure plumb_vs_cni_remove %.1f x\n", ms[1] / ms[0]);
+	return 0;
+}
+
 static int run(char *const *levels, unsigned samples, const struct plumber *plumbers,
 	       unsigned plumber_count, struct error *err)
 {
@@ -119,7 +159,7 @@ static int run(char *const *levels, unsigned samples, const struct plumber *plum
 	}
 	if (plumber_count == 2)
 		printf("figure plumb_vs_cni_p50 %.1f x\n", worst);
-	return 0;
+	return run_removal(plumbers, plumber_count, before, err);
 }
 
 static int open_plumbers(const char *what, struct plumber plumbers[2], unsigned *ret_count,

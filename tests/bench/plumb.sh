@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Connecting one task to the network (steps eni, policy and link): a VMM's tap at 0, 100,
 # 1,000 and 4,000 existing tasks; the netns driver's veth at the same; and the latter
-# against Debian's CNI plugins bridge + host-local + firewall, up to 1,000. Ends with lines
-# `figure NAME VALUE UNIT`. About 3 minutes; plumb.sh --quick takes seconds and only shows
+# against Debian's CNI plugins bridge + host-local + firewall, up to 1,000. At the end of each,
+# disconnecting a hundred. Ends with lines `figure NAME VALUE UNIT`. About 3 minutes; plumb.sh --quick takes seconds and only shows
 # that it works.
 . "$(dirname "$0")/../lib/common.sh"
 . "$(dirname "$0")/../lib/namespaces.sh"

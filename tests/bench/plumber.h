@@ -11,6 +11,8 @@ struct plumber {
 	// Timed: connects task `index`. Not timed: takes it away again.
 	int (*add)(void *context, unsigned index, struct error *err);
 	int (*delete)(void *context, unsigned index, struct error *err);
+	// Timed: takes away those from `first` on, all at once. NULL: by delete, one by one.
+	int (*delete_many)(void *context, unsigned first, unsigned count, struct error *err);
 	// Not timed, before add: what its runtime hands to a plumber (a namespace). NULL: nothing.
 	int (*prepare)(void *context, unsigned index, struct error *err);
 };
