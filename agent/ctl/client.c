@@ -19,13 +19,10 @@ enum { LINE_MAX_BYTES = 16 * 1024, READ_SIZE = 16 * 1024, BODY_MAX_BYTES = 256 *
 static const char cut_off[] = "the agent closed the connection before its reply was complete";
 static const char too_late[] = "the agent does not answer in time";
 
-// 0: none.
 static int64_t deadline_of(const struct client_request *request)
 {
 	uint32_t seconds = request->timeout_seconds;
 
-	if (seconds == 0 && request->receive)
-		return 0;
 	if (seconds == 0)
 		seconds = CLIENT_TIMEOUT_SECONDS;
 	return clock_monotonic_us() + (int64_t)seconds * 1000000;
@@ -279,6 +276,8 @@ static int reply_read(struct source *source, struct sink *sink, struct error *er
 	sink->reply->status = head.status;
 	memcpy(sink->reply->reason, head.reason, sizeof(head.reason));
 	memcpy(sink->reply->epoch, head.epoch, sizeof(head.epoch));
+	if (sink->request->receive && sink->request->timeout_seconds == 0 && head.status / 100 == 2)
+		source->deadline_us = 0; // it may be silent for as long as it likes
 	if (sink->request->begun && head.status / 100 == 2)
 		result = sink->request->begun(sink->request->context);
 	if (result < 0)

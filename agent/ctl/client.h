@@ -16,7 +16,8 @@ struct client_request {
 	const char *method, *path; // path with its query
 	const char *body;          // NULL: none
 	const char *if_match;      // NULL: none
-	// For all of it; 0: CLIENT_TIMEOUT_SECONDS, or (a stream, with `receive`) for ever.
+	// For all of it; 0: CLIENT_TIMEOUT_SECONDS, which are for the head only with `receive`: a
+	// stream goes on for ever.
 	uint32_t timeout_seconds;
 	int (*begun)(void *context); // or NULL: a successful reply begins. Negative ends it.
 	// Gets the body of a successful reply piece by piece instead of ret_reply->body. Negative

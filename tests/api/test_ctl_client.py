@@ -195,10 +195,13 @@ def test_an_agent_that_hangs_is_told(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()  # and nobody accepts
-        done = subprocess.run(
-            [program("penstockctl"), "--socket", path, "doctor"], capture_output=True, text=True, timeout=60
-        )
-    assert "the agent does not answer in time" in done.stdout
+        command = [program("penstockctl"), "--socket", path]
+        asking = [
+            subprocess.Popen(command + words.split(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for words in ("doctor", "shutdown", "logs -f t", "events --since 1")
+        ]
+        for client in asking:
+            assert "the agent does not answer in time" in client.communicate(timeout=60)[0]
 
 
 @pytest.mark.parametrize(
