@@ -165,22 +165,27 @@ static int stopped_wait(const struct ctl *ctl, const char *task, const char *tim
 }
 
 // All of them are told before the first is waited for: one that takes long, or is not there, keeps
-// no other from stopping. The gravest exit code is the result.
+// no other from stopping. The gravest exit code is the result; with no agent there is no more to
+// ask.
 static int stop_all(const struct ctl *ctl, char **tasks, int count, const char *body,
 		    const char *timeout)
 {
 	int worst = EXIT_DONE, told = 0;
 
-	for (int i = 0; i < count && worst != EXIT_UNREACHABLE; i++) {
+	for (int i = 0; i < count; i++) {
 		int one = stop_one(ctl, tasks[i], body, timeout != NULL);
 
+		if (one == EXIT_UNREACHABLE)
+			return one;
 		if (one == EXIT_DONE)
 			tasks[told++] = tasks[i];
 		worst = one > worst ? one : worst;
 	}
-	for (int i = 0; i < told && timeout && worst != EXIT_UNREACHABLE; i++) {
+	for (int i = 0; i < told && timeout; i++) {
 		int one = stopped_wait(ctl, tasks[i], timeout);
 
+		if (one == EXIT_UNREACHABLE)
+			return one;
 		worst = one > worst ? one : worst;
 	}
 	return worst;

@@ -154,6 +154,19 @@ def test_all_tasks_are_told_to_stop_before_one_is_waited_for(answer):
     assert done.returncode == 5 and done.stdout == "task/slow: STOPPING\ntask/quick: STOPPED\n"
 
 
+def test_no_task_is_asked_about_when_the_agent_is_gone(answer):
+    asked = []
+
+    def reply(request):
+        asked.append(request.decode().split(" ")[1])
+        if "/none/" in asked[-1]:
+            return b'HTTP/1.1 404 Not Found\r\n\r\n{"code":"NotFound","message":"no task"}'
+        return b""
+
+    assert answer(reply, "stop", "none", "one", "two", "--wait").returncode == 3
+    assert asked == ["/v1/tasks/none/stop", "/v1/tasks/one/stop"]
+
+
 def test_shutdown_follows_the_agent_that_it_ends(answer):
     asked = []
 
