@@ -61,8 +61,9 @@ const struct verb verb_host = {
 struct ending {
 	const struct ctl *ctl;
 	bool stop_tasks;
-	int result; // of asking for it
-	struct lines lines;
+	uint32_t timeout_seconds;
+	int result;   // of asking for it
+	bool cut_off; // from the stream, while the agent goes on
 };
 
 static int end_ask(void *context)
@@ -72,6 +73,7 @@ static int end_ask(void *context)
 		.socket_path = ending->ctl->socket_path,
 		.method = "POST",
 		.path = ending->stop_tasks ? "/v1/shutdown?stopTasks=true" : "/v1/shutdown",
+		.timeout_seconds = ending->timeout_seconds,
 	};
 	scoped(client_reply_release) struct client_reply reply = {0};
 
@@ -81,20 +83,18 @@ static int end_ask(void *context)
 	return -ECANCELED;
 }
 
-static int end_receive(const char *bytes, size_t count, void *context)
+// No object is named "none": all that can come is OVERFLOW.
+static int overflow_note(const char *bytes, size_t count, void *context)
 {
-	return lines_receive(bytes, count, &((struct ending *)context)->lines);
+	(void)bytes;
+	(void)count;
+	((struct ending *)context)->cut_off = true;
+	return 0;
 }
 
-static void progress_show(const char *line, void *context)
+static int unwatched(const struct ctl *ctl, const char *why)
 {
-	const struct ending *ending = context;
-	scoped(document_release) cJSON *event = cJSON_Parse(line);
-
-	if (!ending->ctl->json &&
-	    strcmp(member_text(event, "object.status.lastStatus"), "STOPPED") == 0 &&
-	    strcmp(member_text(event, "type"), "PUT") == 0)
-		printf("task/%s: STOPPED\n", member_text(event, "object.id"));
+	return fail(ctl, EXIT_NOT_REACHED, NULL, "the agent ends, but nobody watches it end", why);
 }
 
 // A follower's stream ends when the agent does: that is how its end is seen. It begins before the
@@ -102,23 +102,26 @@ static void progress_show(const char *line, void *context)
 static int agent_end(const struct ctl *ctl, bool stop_tasks, uint32_t timeout_seconds)
 {
 	struct ending ending = {
-		.ctl = ctl, .stop_tasks = stop_tasks, .lines = {progress_show, &ending, {0}}};
+		.ctl = ctl, .stop_tasks = stop_tasks, .timeout_seconds = timeout_seconds};
 	const struct client_request follow = {
 		.socket_path = ctl->socket_path,
 		.method = "GET",
-		.path = stop_tasks ? "/v1/events?follow=true&kind=task"
-				   : "/v1/events?follow=true&id=none",
+		.path = "/v1/events?follow=true&id=none",
 		.begun = end_ask,
-		.receive = end_receive,
+		.receive = overflow_note,
 		.context = &ending,
 		.timeout_seconds = timeout_seconds,
 	};
 	scoped(client_reply_release) struct client_reply stream = {0};
 	int result = client_perform(&follow, &stream);
 
-	buffer_release(&ending.lines.line);
+	// Other followers must not keep the agent from being ended.
+	if (stream.status == 429 && end_ask(&ending) == 0)
+		return unwatched(ctl, "The agent has as many followers as it takes.");
 	if (ending.result != EXIT_DONE)
 		return ending.result;
+	if (ending.cut_off)
+		return unwatched(ctl, "The stream of its events was cut off.");
 	if (stream.status == 200 && stream.err.code == ETIMEDOUT)
 		return fail(ctl, EXIT_NOT_REACHED, NULL, "the agent has not ended in time",
 			    "It goes on ending: what was asked for holds.");
@@ -154,7 +157,9 @@ const struct verb verb_shutdown = {
 		"told.\n"
 		"\n"
 		"  --stop-tasks         stop all tasks\n"
-		"  --timeout SECONDS    wait no longer (exit code 5); default 0: until it has ended",
+		"  --timeout SECONDS    wait no longer (exit code 5); default 0: until it has ended\n"
+		"\n"
+		"What each task goes through meanwhile: penstockctl events -f --kind task",
 	// clang-format on
 	.run = run_shutdown,
 };

@@ -167,20 +167,31 @@ def test_no_task_is_asked_about_when_the_agent_is_gone(answer):
     assert asked == ["/v1/tasks/none/stop", "/v1/tasks/one/stop"]
 
 
-def test_shutdown_follows_the_agent_that_it_ends(answer):
+FOLLOW, END = "GET /v1/events?follow=true&id=none", "POST /v1/shutdown?stopTasks=true"
+FULL = b'HTTP/1.1 429 Too Many Requests\r\n\r\n{"code":"TooManyStreams","message":"full"}'
+OVERFLOW = b'{"type":"OVERFLOW","revision":7}\n'
+
+
+@pytest.mark.parametrize(
+    "stream, status, said",
+    [
+        (CHUNKED + b"0\r\n\r\n", 0, ""),
+        (CHUNKED, 0, ""),
+        (CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(OVERFLOW), OVERFLOW), 5, "was cut off"),
+        (FULL, 5, "as many followers as it takes"),
+    ],
+    ids=["ended", "killed", "overflow", "full"],
+)
+def test_shutdown_follows_the_agent_that_it_ends(answer, stream, status, said):
     asked = []
 
     def reply(request):
         asked.append(request.decode().split(" HTTP")[0])
-        if "POST" in asked[-1]:
-            return JSON_HEAD.replace(b"200 OK", b"202 Accepted") + b"\r\n{}"
-        task = {"id": "t", "status": {"lastStatus": "STOPPED"}}
-        line = json.dumps({"type": "PUT", "object": task}).encode() + b"\n"
-        return CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(line), line)
+        return b"HTTP/1.1 202 Accepted\r\n\r\n{}" if "POST" in asked[-1] else stream
 
     done = answer(reply, "shutdown", "--stop-tasks")
-    assert asked == ["GET /v1/events?follow=true&kind=task", "POST /v1/shutdown?stopTasks=true"]
-    assert done.returncode == 0 and done.stdout == "task/t: STOPPED\n"
+    assert asked == [FOLLOW, END] and done.stdout == ""
+    assert done.returncode == status and said in done.stderr
 
 
 def test_a_shutdown_that_takes_too_long(tmp_path):
