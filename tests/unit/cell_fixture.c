@@ -88,6 +88,19 @@ void fixture_open(struct fixture *fixture, const char *name)
 	ok(cell_directory_ensure(&fixture->cell, &err));
 }
 
+const char *fixture_console(const struct fixture *fixture)
+{
+	static char text[65536];
+	scoped_fd int console = -1;
+	struct error err = {0};
+	ssize_t count;
+
+	assert_int_equal(cell_log_open(&fixture->cell, NULL, false, &console, &err), 0);
+	count = read(console, text, sizeof(text) - 1);
+	text[count < 0 ? 0 : count] = '\0';
+	return text;
+}
+
 void fixture_wait_fd(int fd, short events)
 {
 	struct pollfd polled = {.fd = fd, .events = events};

@@ -58,6 +58,9 @@ bool cell_is_anything(const struct cell_status *status);
 bool vmm_is_running(const struct cell_status *status);
 bool vmm_has_exited(const struct cell_status *status);
 
+// What the VMM wrote; valid until the next call.
+const char *fixture_console(const struct fixture *fixture);
+
 // Polls for `events`; fails the test after FIXTURE_WAIT_MS.
 void fixture_wait_fd(int fd, short events);
 
