@@ -18,7 +18,6 @@ static const char *const reason_names[LB_REASON_COUNT] = {
 	[LB_REASON_TIMEOUT] = "Target.Timeout",
 	[LB_REASON_FAILED_HEALTH_CHECKS] = "Target.FailedHealthChecks",
 	[LB_REASON_DEREGISTRATION_IN_PROGRESS] = "Target.DeregistrationInProgress",
-	[LB_REASON_NOT_REGISTERED] = "Target.NotRegistered",
 	[LB_REASON_NOT_IN_USE] = "Target.NotInUse",
 };
 

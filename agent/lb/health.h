@@ -27,7 +27,6 @@ enum lb_reason {
 	LB_REASON_TIMEOUT,                    // Target.Timeout
 	LB_REASON_FAILED_HEALTH_CHECKS,       // Target.FailedHealthChecks
 	LB_REASON_DEREGISTRATION_IN_PROGRESS, // Target.DeregistrationInProgress
-	LB_REASON_NOT_REGISTERED,             // Target.NotRegistered
 	LB_REASON_NOT_IN_USE,                 // Target.NotInUse
 	LB_REASON_COUNT,
 };
