@@ -52,7 +52,7 @@ static int task_plan(void *context, const struct model_object *task, struct buff
 static int task_stop(void *context, const char *id, const struct task_stop_request *stop,
 		     struct error *err)
 {
-	return engine_task_stop(engine_of(context), id, stop->reason, stop->drain_seconds, err);
+	return engine_task_stop(engine_of(context), id, stop, err);
 }
 
 static int task_delete(void *context, const char *id, bool dry_run, struct error *err)

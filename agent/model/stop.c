@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent/model/stop.h"
 
+#include <errno.h>
+
 #include "agent/model/fields.h"
+
+// Who may ask for it, in the order of enum stop_code; the other codes are the agent's findings.
+static const char *const code_words[] = {"UserInitiated", "ServiceSchedulerInitiated",
+					 "SpotInterruption", "TerminationNotice", NULL};
 
 static const struct field stop_fields[] = {
 	{.name = "reason",
@@ -9,6 +15,10 @@ static const struct field stop_fields[] = {
 	 .max = STOP_REASON_MAX,
 	 .text = "",
 	 FIELD_AT(task_stop_request, reason)},
+	{.name = "stopCode",
+	 .type = FIELD_ENUM,
+	 .words = code_words,
+	 FIELD_AT(task_stop_request, code)},
 	{.name = "drainSeconds",
 	 .type = FIELD_U32,
 	 .max = STOP_DRAIN_SECONDS_MAX,
@@ -26,5 +36,8 @@ int task_stop_parse(const char *text, size_t length, struct arena *arena,
 		text = "{}";
 		length = 2;
 	}
-	return document_read(&parse, &stop_table, text, length, ret_stop);
+	if (document_read(&parse, &stop_table, text, length, ret_stop) < 0)
+		return -EINVAL;
+	ret_stop->code += STOP_CODE_USER_INITIATED;
+	return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The body of POST /v1/tasks/{id}/stop: {"reason":…,"drainSeconds":…}, both optional.
+// The body of POST /v1/tasks/{id}/stop: {"reason":…,"stopCode":…,"drainSeconds":…}, all optional.
 #pragma once
 
 #include <stddef.h>
@@ -13,6 +13,7 @@ enum { STOP_REASON_MAX = 255, STOP_DRAIN_SECONDS_MAX = 3600 };
 
 struct task_stop_request {
 	const char *reason;     // "" when absent
+	enum stop_code code;    // STOP_CODE_USER_INITIATED when absent
 	uint32_t drain_seconds; // TASK_DRAIN_DEFAULT when absent (status.h)
 };
 

@@ -361,9 +361,10 @@ static struct task *find_or_fail(struct engine *engine, const char *id, struct e
 	return task;
 }
 
-int engine_task_stop(struct engine *engine, const char *id, const char *reason,
-		     uint32_t drain_seconds, struct error *err)
+int engine_task_stop(struct engine *engine, const char *id, const struct task_stop_request *stop,
+		     struct error *err)
 {
+	bool untold = !*stop->reason && stop->code == STOP_CODE_USER_INITIATED;
 	struct task *task = find_or_fail(engine, id, err);
 
 	if (!task)
@@ -371,9 +372,9 @@ int engine_task_stop(struct engine *engine, const char *id, const char *reason,
 	if (task->status.last_status == TASK_STOPPED)
 		return 0;
 	// TASK_DRAIN_DEFAULT is the largest: a second stop may shorten the drain, not lengthen it.
-	if (drain_seconds < task->status.drain_seconds)
-		task->status.drain_seconds = drain_seconds;
-	task_stop(task, STOP_CODE_USER_INITIATED, *reason ? reason : "Task stopped by user");
+	if (stop->drain_seconds < task->status.drain_seconds)
+		task->status.drain_seconds = stop->drain_seconds;
+	task_stop(task, stop->code, untold ? "Task stopped by user" : stop->reason);
 	return put_status(task, NULL, err); // in this turn: the reply promises it
 }
 

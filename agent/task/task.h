@@ -26,6 +26,7 @@
 #include "agent/lb/lb.h"
 #include "agent/model/config.h"
 #include "agent/model/model.h"
+#include "agent/model/stop.h"
 #include "agent/store/store.h"
 #include "metrics/metrics.h"
 
@@ -75,8 +76,8 @@ int engine_task_create(struct engine *engine, const struct model_object *object,
 		       struct error *err);
 // Stops it; success when it is stopping or stopped. `drain_seconds` TASK_DRAIN_DEFAULT: the target
 // groups'.
-int engine_task_stop(struct engine *engine, const char *id, const char *reason,
-		     uint32_t drain_seconds, struct error *err);
+int engine_task_stop(struct engine *engine, const char *id, const struct task_stop_request *stop,
+		     struct error *err);
 // Forgets a stopped task with its logs (`dry_run`: only says whether it could). -EBUSY while it is
 // not STOPPED.
 int engine_task_delete(struct engine *engine, const char *id, bool dry_run, struct error *err);

@@ -267,3 +267,12 @@ def test_what_belongs_to_a_running_task(host, network):
     assert host.wait_agent() == 0
     host.start()
     assert is_stopped(network.task("t")["status"]) and network.get("/v1/enis")["items"] == []
+
+
+def test_a_stop_says_who_wanted_it(network):
+    why = "Task failed ELB health checks in (target-group web)"
+    network.run_task("t", task())
+    found = {"stopCode": "EssentialContainerExited"}  # by the agent alone
+    network.request("POST", "/v1/tasks/t/stop", found, wrong=True).expect(400)
+    status = network.stop_task("t", stopCode="ServiceSchedulerInitiated", reason=why)["status"]
+    assert (status["stopCode"], status["stoppedReason"]) == ("ServiceSchedulerInitiated", why)

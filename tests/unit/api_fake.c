@@ -163,6 +163,7 @@ static int fake_task_stop(void *context, const char *id, const struct task_stop_
 	task->status.desired_status = TASK_STOPPED;
 	task->status.last_status = TASK_DEACTIVATING;
 	task->status.drain_seconds = stop->drain_seconds;
+	task->status.stop_code = stop->code;
 	snprintf(task->status.stopped_reason, sizeof(task->status.stopped_reason), "%s",
 		 stop->reason);
 	task_schedule(task);

@@ -282,7 +282,10 @@ static void test_stop_signals(void **state)
 
 static void test_stop_request(void **state)
 {
-	static const char text[] = "{\"reason\":\"deploy\",\"drainSeconds\":0}";
+	static const char text[] =
+		"{\"reason\":\"deploy\",\"stopCode\":\"TerminationNotice\",\"drainSeconds\":0}";
+	static const char wrong[] =
+		"{\"drainSeconds\":-1,\"stopCode\":\"InfrastructureHealth\",\"now\":true}";
 	scoped(arena_release) struct arena arena = {0};
 	struct fault_list faults = {.arena = &arena};
 	struct task_stop_request stop;
@@ -290,14 +293,14 @@ static void test_stop_request(void **state)
 	(void)state;
 	assert_int_equal(task_stop_parse("", 0, &arena, &stop, &faults), 0);
 	assert_string_equal(stop.reason, "");
+	assert_int_equal(stop.code, STOP_CODE_USER_INITIATED);
 	assert_true(stop.drain_seconds == TASK_DRAIN_DEFAULT);
 	assert_int_equal(task_stop_parse(text, strlen(text), &arena, &stop, &faults), 0);
 	assert_string_equal(stop.reason, "deploy");
+	assert_int_equal(stop.code, STOP_CODE_TERMINATION_NOTICE);
 	assert_int_equal(stop.drain_seconds, 0);
-	assert_int_equal(
-		task_stop_parse("{\"drainSeconds\":-1,\"now\":true}", 30, &arena, &stop, &faults),
-		-EINVAL);
-	assert_int_equal(faults.count, 2);
+	assert_int_equal(task_stop_parse(wrong, strlen(wrong), &arena, &stop, &faults), -EINVAL);
+	assert_int_equal(faults.count, 3);
 }
 
 static void check_container_metadata(const cJSON *container)
