@@ -67,7 +67,8 @@ static void compare_attachment(const struct overlap *overlap, const struct model
 	char pointer[80];
 
 	snprintf(pointer, sizeof(pointer), "/attachments/%u/address", index);
-	if (!fault_list_has(overlap->faults, pointer) && ipv4_cidr_overlaps(block, &network))
+	if (attachment->address != 0 && ipv4_cidr_overlaps(block, &network) &&
+	    !fault_list_has(overlap->faults, pointer))
 		attachment_fault(overlap, subnet, attachment->interface, &network, pointer);
 	for (unsigned i = 0; i < attachment->route_count; i++) {
 		const struct ipv4_cidr *destination = &attachment->routes[i].destination;

@@ -113,6 +113,11 @@ static void test_all_faults_are_reported_at_once(void **state)
 				  "\"/attachments/0/address\",\"message\":\"overlaps",
 				  "\"/attachments/1/address\",\"message\":\"\\\"0.0.0.0"));
 	api_test_expect(
+		test, "PUT", "/v1/vpcs/main", "",
+		"{\"cidrBlock\":\"10.0.0.0/16\",\"attachments\":[7]}", 400,
+		API_TEXTS("\"details\":[{\"pointer\":\"/attachments/0\",\"message\":\"must be "
+			  "an object, not a number\"}]"));
+	api_test_expect(
 		test, "PUT", "/v1/tasks/t", "",
 		"{\"cpu\":256,\"memory\":\"512\",\"containerDefinitions\":[{\"name\":\"c\"}],"
 		"\"networkConfiguration\":{\"awsvpcConfiguration\":{\"subnets\":[\"a\"],"
