@@ -163,7 +163,9 @@ static void sweep(evutil_socket_t fd, short what, void *context)
 	}
 }
 
-// A request is read before it is known what it asks for: of a stranger's no more than a little.
+// A request is read before it is known what it asks for. A stranger's never gets whole, nor an
+// answer, when its body is longer than this; in chunks it does, up to the limit of all bodies:
+// hence so few strangers at a time.
 static void keep_apart(const struct connections *connections, struct connection *stranger)
 {
 	stranger->standing = STANDING_STRANGER;
