@@ -63,7 +63,7 @@ static struct item *bundle_find(const struct bundle *bundle, const char *kind, c
 
 // --- Reading ---
 
-// What the object names. The agent judges its form: what does not parse names nothing.
+// What the object names, whatever else is wrong with it: the agent judges its form.
 static void references_find(struct item *item, struct arena *arena)
 {
 	struct fault_list faults = {.arena = arena};
@@ -71,9 +71,10 @@ static void references_find(struct item *item, struct arena *arena)
 	struct model_object object;
 	enum model_kind kind;
 
-	if (text && model_kind_from_name(item->kind, &kind) == 0 &&
-	    model_parse(kind, item->id, text, strlen(text), arena, &object, &faults) == 0)
-		model_references(&object, arena, &item->references, &item->reference_count);
+	if (!text || model_kind_from_name(item->kind, &kind) < 0)
+		return;
+	model_parse(kind, item->id, text, strlen(text), arena, &object, &faults);
+	model_references(&object, arena, &item->references, &item->reference_count);
 }
 
 // NULL, or what is wrong with the object.
@@ -205,16 +206,36 @@ static bool names_absent(const struct bundle *bundle, const struct item *item, c
 	return false;
 }
 
-static bool refusal_is_expected(const struct bundle *bundle, const struct item *item)
+// The details that are expected are taken out; the message of such a refusal is that of its first
+// detail.
+static void expected_remove(const struct bundle *bundle, const struct item *item, cJSON *error)
+{
+	cJSON *details = cJSON_GetObjectItemCaseSensitive(error, "details");
+	cJSON *detail = details ? details->child : NULL, *next;
+
+	for (; detail; detail = next) {
+		next = detail->next;
+		if (names_absent(bundle, item, member_text(detail, "pointer")))
+			cJSON_Delete(cJSON_DetachItemViaPointer(details, detail));
+	}
+	if (details && details->child)
+		cJSON_ReplaceItemInObjectCaseSensitive(
+			error, "message",
+			cJSON_CreateString(member_text(details->child, "message")));
+}
+
+// EXIT_DONE when it was refused for nothing but names that will be there.
+static int refusal_show(const struct ctl *ctl, const struct bundle *bundle, const struct item *item)
 {
 	scoped(document_release) cJSON *error = cJSON_Parse(buffer_text(&item->reply.body));
-	const cJSON *details = member_at(error, "details"), *detail;
 
-	cJSON_ArrayForEach(detail, details) {
-		if (!names_absent(bundle, item, member_text(detail, "pointer")))
-			return false;
-	}
-	return item->reply.status == 400 && cJSON_GetArraySize(details) > 0;
+	if (item->reply.status != 400 || cJSON_GetArraySize(member_at(error, "details")) == 0)
+		return reply_fail(ctl, item->name, &item->reply);
+	expected_remove(bundle, item, error);
+	if (cJSON_GetArraySize(member_at(error, "details")) == 0)
+		return EXIT_DONE;
+	error_show(ctl, item->name, error);
+	return EXIT_REFUSED;
 }
 
 static int bundle_ask(const struct ctl *ctl, struct bundle *bundle)
@@ -227,9 +248,9 @@ static int bundle_ask(const struct ctl *ctl, struct bundle *bundle)
 		return result;
 	for (size_t i = 0; i < bundle->count; i++) {
 		const struct item *item = &bundle->items[i];
+		int one = item->plan ? EXIT_DONE : refusal_show(ctl, bundle, item);
 
-		if (!item->plan && !refusal_is_expected(bundle, item))
-			result = reply_fail(ctl, item->name, &item->reply);
+		result = one == EXIT_DONE ? result : one;
 	}
 	return result;
 }

@@ -84,6 +84,8 @@ int reply_fail(const struct ctl *ctl, const char *object, const struct client_re
 // `result` is neither EXIT_DONE nor EXIT_USAGE; the hint may be NULL.
 int fail(const struct ctl *ctl, int result, const char *object, const char *message,
 	 const char *hint);
+// Only says it: an error in the API's form.
+void error_show(const struct ctl *ctl, const char *object, cJSON *error);
 
 // --- watch.c ---
 

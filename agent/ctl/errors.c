@@ -22,7 +22,7 @@ static void details_show(const cJSON *details)
 	}
 }
 
-static void error_show(const struct ctl *ctl, const char *object, cJSON *error)
+void error_show(const struct ctl *ctl, const char *object, cJSON *error)
 {
 	const cJSON *details = member_at(error, "details");
 	const char *message = member_text(error, "message");

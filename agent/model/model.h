@@ -74,7 +74,7 @@ struct model_object {
 
 // 0, or -EINVAL (at least one fault), or -EFBIG (larger than 1 MiB). `id` is checked too
 // (fault without pointer). *object is filled in all the same: empty where there is a fault, and
-// then of use to model_check_links() only.
+// then of use to model_references() and model_check_links() only.
 int model_parse(enum model_kind kind, const char *id, const char *text, size_t length,
 		struct arena *arena, struct model_object *object, struct fault_list *faults);
 

@@ -113,6 +113,15 @@ def test_a_fault_anywhere_changes_nothing(apply, client):
     assert revision(client) == 0
 
 
+def test_what_the_document_itself_makes_good_is_not_told(apply, client):
+    wrong = {**SUBNET, "spec": {**SUBNET["spec"], "colour": "blue"}}
+    failed = apply(VPC, wrong, check=False)
+    assert failed.returncode == 1 and "/colour" in failed.stderr and "/vpcId" not in failed.stderr
+    error = json.loads(apply(VPC, wrong, check=False, options=["-o", "json"]).stderr)
+    assert [detail["pointer"] for detail in error["details"]] == ["/colour"]
+    assert error["message"] == error["details"][0]["message"]
+
+
 def test_what_cannot_be_known_before_is_told_with_what_was_done(apply, client):
     """A subnet of a VPC that is not there yet: whether it fits is seen only then."""
     outside = {"kind": "subnet", "id": "web", "spec": {"vpcId": "net", "cidrBlock": "10.1.0.0/24"}}
