@@ -385,20 +385,15 @@ static void effects_show(const struct ctl *ctl, const struct bundle *bundle)
 {
 	for (size_t i = 0; i < bundle->count; i++) {
 		scoped(client_reply_release) struct client_reply reply = {0};
-		scoped(document_release) cJSON *object = NULL;
-		char message[512];
+		scoped(document_release) cJSON *object = NULL, *error = NULL;
 
 		if (item_perform(ctl, "GET", bundle->items[i].path, NULL, &reply) < 0)
 			return;
 		object = cJSON_Parse(buffer_text(&reply.body));
 		if (!member_at(object, "status.error"))
 			continue;
-		snprintf(message, sizeof(message), "not effective yet: %s",
-			 member_text(object, "status.error"));
-		if (ctl->json)
-			fail(ctl, EXIT_REFUSED, bundle->items[i].name, message, NULL);
-		else
-			fprintf(stderr, "penstockctl: %s: %s\n", bundle->items[i].name, message);
+		error = error_make("NotEffective", member_text(object, "status.error"), NULL);
+		error_show(ctl, bundle->items[i].name, error);
 	}
 }
 
@@ -461,6 +456,8 @@ const struct verb verb_apply = {
 		"changes nothing. Then they are put so that what others name comes first, whatever\n"
 		"the order in the document; security groups may name each other. A refusal in the\n"
 		"middle (the host is full, say) ends the work and is told with what was done.\n"
+		"What was taken on but has not taken effect yet is told, too, and is no failure: the\n"
+		"agent goes on trying, and the exit code is 0.\n"
 		"Applying the same again changes nothing. With -o json the objects, or with\n"
 		"--dry-run what would be done to each, stand one per line.\n"
 		"\n"

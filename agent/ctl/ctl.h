@@ -84,7 +84,8 @@ int reply_fail(const struct ctl *ctl, const char *object, const struct client_re
 // `result` is neither EXIT_DONE nor EXIT_USAGE; the hint may be NULL.
 int fail(const struct ctl *ctl, int result, const char *object, const char *message,
 	 const char *hint);
-// Only says it: an error in the API's form.
+// What these do: an error of our own is made (the hint, or NULL, becomes its detail), and said.
+cJSON *error_make(const char *code, const char *message, const char *hint);
 void error_show(const struct ctl *ctl, const char *object, cJSON *error);
 
 // --- watch.c ---

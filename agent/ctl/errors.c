@@ -45,8 +45,7 @@ void error_show(const struct ctl *ctl, const char *object, cJSON *error)
 	details_show(details);
 }
 
-// An error of our own, in the API's form; the hint (or NULL) becomes its detail.
-static cJSON *error_make(const char *code, const char *message, const char *hint)
+cJSON *error_make(const char *code, const char *message, const char *hint)
 {
 	cJSON *error = cJSON_CreateObject(), *details, *detail;
 

@@ -185,6 +185,6 @@ def test_what_is_not_effective_is_told(apply, client):
     lost = {"interface": "nowhere", "address": "192.168.90.1/24"}
     done = apply({**VPC, "spec": {**VPC["spec"], "attachments": [lost]}})
     assert "vpc/net: created" in done.stdout
-    assert "vpc/net: not effective yet: " in done.stderr and "nowhere" in done.stderr
+    assert "vpc/net: NotEffective: " in done.stderr and "nowhere" in done.stderr
     error = json.loads(apply({**VPC, "spec": {**VPC["spec"], "attachments": [lost]}}, options=("-o", "json")).stderr)
-    assert error["object"] == "vpc/net" and "nowhere" in error["message"]
+    assert (error["object"], error["code"]) == ("vpc/net", "NotEffective") and "nowhere" in error["message"]
