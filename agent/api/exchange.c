@@ -301,6 +301,8 @@ static void headers_set(struct exchange *exchange)
 
 	if (exchange->content_type)
 		header_add(exchange, "Content-Type", exchange->content_type);
+	if (exchange->allow)
+		header_add(exchange, "Allow", exchange->allow);
 	if (exchange->etag) {
 		snprintf(etag, sizeof(etag), "\"%" PRIu64 "\"", exchange->etag);
 		header_add(exchange, "ETag", etag);

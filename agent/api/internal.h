@@ -79,6 +79,7 @@ struct exchange {
 	const char *content_type;
 	struct buffer reply;
 	uint64_t etag;       // 0: none
+	const char *allow;   // the methods that the path takes; NULL: of no interest
 	bool acknowledges;   // it promises a change: the commit must be durable
 	bool object_changed; // tell the backend after the commit
 	struct wait wait;

@@ -86,16 +86,23 @@ static bool path_matches(const char *pattern, const char *path, struct arena *ar
 	return *path == '\0' && *pattern == '\0';
 }
 
+// The methods of a path, each once: a route of tasks and one of every kind may both match it.
+static void allow(struct buffer *methods, const char *method)
+{
+	if (!strstr(buffer_text(methods), method))
+		buffer_addf(methods, "%s%s", methods->length ? ", " : "", method);
+}
+
 const struct route *route_match(struct exchange *exchange, const char *path)
 {
-	bool path_known = false;
+	scoped(buffer_release) struct buffer allowed = {0};
 
 	for (size_t i = 0; i < api_route_count; i++) {
 		struct match match = {.kind = MODEL_TASK};
 
 		if (!path_matches(api_routes[i].pattern, path, &exchange->arena, &match))
 			continue;
-		path_known = true;
+		allow(&allowed, api_routes[i].method);
 		if (strcmp(api_routes[i].method, exchange->method) != 0)
 			continue;
 		exchange->kind = match.kind;
@@ -108,13 +115,15 @@ const struct route *route_match(struct exchange *exchange, const char *path)
 			    match.id);
 		return NULL;
 	}
-	if (path_known)
+	if (allowed.length > 0) {
+		exchange->allow = arena_strdup(&exchange->arena, allowed.data);
 		reply_error(exchange, REPLY_METHOD_NOT_ALLOWED, NULL, "%s does not take %s", path,
 			    exchange->method);
-	else if (not_built(path))
+	} else if (not_built(path)) {
 		reply_error(exchange, REPLY_NOT_FOUND, NULL, "%s", not_built(path));
-	else
+	} else {
 		reply_error(exchange, REPLY_NOT_FOUND, NULL,
 			    "no such path: %.200s (see /openapi.yaml)", path);
+	}
 	return NULL;
 }

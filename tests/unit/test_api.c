@@ -158,7 +158,9 @@ static void test_paths_methods_and_queries_are_strict(void **state)
 	api_test_expect(test, "POST", "/v1/vpcs/a", "", "{}", 405,
 			API_TEXTS("\"MethodNotAllowed\""));
 	api_test_expect(test, "PATCH", "/v1/vpcs/a", "", "{}", 405,
-			API_TEXTS("\"MethodNotAllowed\""));
+			API_TEXTS("\"MethodNotAllowed\"", "\r\nAllow: GET, PUT, DELETE\r\n"));
+	api_test_expect(test, "POST", "/v1/tasks/a", "", "{}", 405,
+			API_TEXTS("\r\nAllow: PUT, DELETE, GET\r\n"));
 	api_test_expect(test, "PUT", "/v1/vpcs/UPPER", "", VPC, 400,
 			API_TEXTS("\"InvalidRequest\""));
 	api_test_expect(test, "PUT", "/v1/vpcs/..%2f..", "", VPC, 400,
