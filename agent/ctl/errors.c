@@ -43,6 +43,8 @@ void error_show(const struct ctl *ctl, const char *object, cJSON *error)
 	fprintf(stderr, "penstockctl: %s%s%s:%s%s\n", object ? object : "", object ? ": " : "",
 		member_text(error, "code"), repeated ? "" : " ", repeated ? "" : message);
 	details_show(details);
+	if (cJSON_IsTrue(member_at(error, "more")))
+		fprintf(stderr, "  and more\n");
 }
 
 cJSON *error_make(const char *code, const char *message, const char *hint)

@@ -19,6 +19,8 @@ void model_error_render(const char *code, const char *message, const struct faul
 		json_object_end(&writer);
 	}
 	json_array_end(&writer);
+	if (faults && faults->more)
+		json_boolean(&writer, "more", true);
 	json_object_end(&writer);
 }
 

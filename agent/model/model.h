@@ -119,7 +119,8 @@ void model_check_links(const struct model_object *object, model_lookup_fn *looku
 
 // --- Documents of the API around objects ---
 
-// {"code":…,"message":…,"details":[{"pointer":…,"message":…}]}; faults may be NULL.
+// {"code":…,"message":…,"details":[{"pointer":…,"message":…}]}, and "more":true when these are not
+// all; faults may be NULL.
 void model_error_render(const char *code, const char *message, const struct fault_list *faults,
 			struct buffer *out);
 

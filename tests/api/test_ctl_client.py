@@ -208,6 +208,12 @@ def test_a_shutdown_that_takes_too_long(tmp_path):
                 assert client.wait(60) == 5 and "not ended in time" in client.stderr.read()
 
 
+def test_that_there_are_more_faults_is_told(answer):
+    error = {"code": "InvalidParameter", "message": "one", "details": [{"pointer": "/a", "message": "one"}], "more": True}
+    refused = answer(b"HTTP/1.1 400 Bad Request\r\n\r\n" + json.dumps(error).encode(), "describe", "t")
+    assert refused.stderr.endswith("  /a: one\n  and more\n")
+
+
 def test_a_shutdown_that_is_refused(answer):
     full = b'HTTP/1.1 503 Service Unavailable\r\n\r\n{"code":"TooMany","message":"too many connections"}'
     failed = answer(full, "shutdown")
