@@ -36,69 +36,69 @@ static enum lb_health_event event_of(char letter)
 	}
 }
 
+static const struct {
+	const char *events;
+	const char *state, *reason;
+} sequences[] = {
+	{"", "initial", "Elb.RegistrationInProgress"},
+	{"u", "initial", "Elb.RegistrationInProgress"},
+	{"uc", "initial", "Elb.InitialHealthChecking"},
+	// A new target needs one pass only.
+	{"ucp", "healthy", ""},
+	{"ucfp", "healthy", ""},
+	{"ucf", "initial", "Elb.InitialHealthChecking"},
+	{"ucff", "unhealthy", "Target.Timeout"},
+	// The threshold is for recovery, in a row.
+	{"ucffp", "unhealthy", "Target.Timeout"},
+	{"ucffpp", "unhealthy", "Target.Timeout"},
+	{"ucffppp", "healthy", ""},
+	{"ucffppfppp", "healthy", ""},
+	{"ucffppfpp", "unhealthy", "Target.Timeout"},
+	// Failures in a row.
+	{"ucpf", "healthy", ""},
+	{"ucpfpf", "healthy", ""},
+	{"ucpff", "unhealthy", "Target.Timeout"},
+	{"ucpfpfpff", "unhealthy", "Target.Timeout"},
+	{"ucpffpppf", "healthy", ""},
+	// A restart of the agent or of the probe changes nothing.
+	{"ua", "healthy", ""},
+	{"ucpc", "healthy", ""},
+	{"ucffc", "unhealthy", "Target.Timeout"},
+	{"ucffa", "unhealthy", "Target.Timeout"},
+	{"uaff", "unhealthy", "Target.Timeout"},
+	// Use.
+	{"d", "unused", "Target.NotInUse"},
+	{"dpp", "unused", "Target.NotInUse"},
+	{"dff", "unused", "Target.NotInUse"},
+	{"du", "initial", "Elb.RegistrationInProgress"},
+	{"ducp", "healthy", ""},
+	{"ucpd", "unused", "Target.NotInUse"},
+	{"ucpdu", "initial", "Elb.RegistrationInProgress"},
+	{"ucffd", "unused", "Target.NotInUse"},
+	{"ucpu", "healthy", ""},
+	{"ucffu", "unhealthy", "Target.Timeout"},
+	// Draining is left by nothing.
+	{"D", "draining", "Target.DeregistrationInProgress"},
+	{"ucpD", "draining", "Target.DeregistrationInProgress"},
+	{"ucffD", "draining", "Target.DeregistrationInProgress"},
+	{"dD", "draining", "Target.DeregistrationInProgress"},
+	{"ucpDcpffaudD", "draining", "Target.DeregistrationInProgress"},
+};
+
 static void test_sequences(void **state)
 {
-	static const struct {
-		const char *events;
-		const char *state, *reason;
-	} cases[] = {
-		{"", "initial", "Elb.RegistrationInProgress"},
-		{"u", "initial", "Elb.RegistrationInProgress"},
-		{"uc", "initial", "Elb.InitialHealthChecking"},
-		// A new target needs one pass only.
-		{"ucp", "healthy", ""},
-		{"ucfp", "healthy", ""},
-		{"ucf", "initial", "Elb.InitialHealthChecking"},
-		{"ucff", "unhealthy", "Target.Timeout"},
-		// The threshold is for recovery, in a row.
-		{"ucffp", "unhealthy", "Target.Timeout"},
-		{"ucffpp", "unhealthy", "Target.Timeout"},
-		{"ucffppp", "healthy", ""},
-		{"ucffppfppp", "healthy", ""},
-		{"ucffppfpp", "unhealthy", "Target.Timeout"},
-		// Failures in a row.
-		{"ucpf", "healthy", ""},
-		{"ucpfpf", "healthy", ""},
-		{"ucpff", "unhealthy", "Target.Timeout"},
-		{"ucpfpfpff", "unhealthy", "Target.Timeout"},
-		{"ucpffpppf", "healthy", ""},
-		// A restart of the agent or of the probe changes nothing.
-		{"ua", "healthy", ""},
-		{"ucpc", "healthy", ""},
-		{"ucffc", "unhealthy", "Target.Timeout"},
-		{"ucffa", "unhealthy", "Target.Timeout"},
-		{"uaff", "unhealthy", "Target.Timeout"},
-		// Use.
-		{"d", "unused", "Target.NotInUse"},
-		{"dpp", "unused", "Target.NotInUse"},
-		{"dff", "unused", "Target.NotInUse"},
-		{"du", "initial", "Elb.RegistrationInProgress"},
-		{"ducp", "healthy", ""},
-		{"ucpd", "unused", "Target.NotInUse"},
-		{"ucpdu", "initial", "Elb.RegistrationInProgress"},
-		{"ucffd", "unused", "Target.NotInUse"},
-		{"ucpu", "healthy", ""},
-		{"ucffu", "unhealthy", "Target.Timeout"},
-		// Draining is left by nothing.
-		{"D", "draining", "Target.DeregistrationInProgress"},
-		{"ucpD", "draining", "Target.DeregistrationInProgress"},
-		{"ucffD", "draining", "Target.DeregistrationInProgress"},
-		{"dD", "draining", "Target.DeregistrationInProgress"},
-		{"ucpDcpffaudD", "draining", "Target.DeregistrationInProgress"},
-	};
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
+	for (size_t i = 0; i < ARRAY_LENGTH(sequences); i++) {
 		struct lb_health health = lb_health_new();
 
-		for (const char *letter = cases[i].events; *letter; letter++)
+		for (const char *letter = sequences[i].events; *letter; letter++)
 			lb_health_handle(&health, &thresholds, event_of(*letter),
 					 LB_REASON_TIMEOUT);
-		if (strcmp(lb_state_name(health.state), cases[i].state) != 0 ||
-		    strcmp(lb_reason_name(health.reason), cases[i].reason) != 0)
-			fail_msg("%s: %s %s, expected %s %s", cases[i].events,
+		if (strcmp(lb_state_name(health.state), sequences[i].state) != 0 ||
+		    strcmp(lb_reason_name(health.reason), sequences[i].reason) != 0)
+			fail_msg("%s: %s %s, expected %s %s", sequences[i].events,
 				 lb_state_name(health.state), lb_reason_name(health.reason),
-				 cases[i].state, cases[i].reason);
+				 sequences[i].state, sequences[i].reason);
 	}
 }
 
