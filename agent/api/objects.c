@@ -100,7 +100,10 @@ static void reply_dry_run(struct put *put)
 	buffer_addf(out, "{\"dryRun\":true,\"action\":\"%s\",\"changes\":[", action);
 	for (uint32_t i = 0; put->exists && i < put->changes->count; i++)
 		buffer_addf(out, "%s\"%s\"", i ? "," : "", put->changes->faults[i].pointer);
-	buffer_adds(out, "]}");
+	buffer_adds(out, "]");
+	if (put->status)
+		buffer_addf(out, ",\"plan\":%s", put->status);
+	buffer_adds(out, "}");
 }
 
 // Nothing but mutable fields may differ. False with the reply set.

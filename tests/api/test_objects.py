@@ -147,6 +147,9 @@ def test_dry_run_touches_nothing(network):
     revision = network.get("/v1/vpcs")["revision"]
     plan = network.put("/v1/tasks/t", task(), dryRun="true").expect(200)
     assert "10.0.1." in json.dumps(plan)
+    front = {"subnetId": "web", "securityGroups": ["web"], "listeners": []}
+    plan = network.put("/v1/load-balancers/front", front, dryRun="true").expect(200)["plan"]
+    assert plan["privateIpv4Address"].startswith("10.0.1.")
     network.put("/v1/vpcs/other", VPC, dryRun="true").expect(200)
     network.request("GET", "/v1/tasks/t").expect(404)
     assert network.get("/v1/vpcs")["revision"] == revision
