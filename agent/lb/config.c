@@ -89,6 +89,20 @@ static bool listeners_equal(const struct lb_balancer *left, const struct lb_bala
 	return true;
 }
 
+static void balancer_remove_elsewhere(struct lb *lb, const struct lb_vpc *home, const char *id)
+{
+	for (struct lb_vpc *vpc = lb->vpcs; vpc; vpc = vpc->next) {
+		struct lb_balancer_entry **place = balancer_place(vpc, id);
+		struct lb_balancer_entry *entry = *place;
+
+		if (vpc == home || !entry)
+			continue;
+		*place = entry->next;
+		free(entry);
+		vpc_use(vpc);
+	}
+}
+
 int lb_balancer_ensure(struct lb *lb, const struct lb_balancer *balancer, struct error *err)
 {
 	struct lb_balancer_entry **place, *entry;
@@ -101,6 +115,7 @@ int lb_balancer_ensure(struct lb *lb, const struct lb_balancer *balancer, struct
 				 balancer->id, LB_LISTENERS_MAX);
 	if (lb_vpc_get(lb, balancer->vpc_id, &vpc, err) < 0)
 		return error_wrap(err, "load balancer %s", balancer->id);
+	balancer_remove_elsewhere(lb, vpc, balancer->id);
 	place = balancer_place(vpc, balancer->id);
 	if (*place && listeners_equal(&(*place)->balancer, balancer))
 		return 0;
@@ -116,16 +131,7 @@ int lb_balancer_ensure(struct lb *lb, const struct lb_balancer *balancer, struct
 
 void lb_balancer_remove(struct lb *lb, const char *balancer_id)
 {
-	for (struct lb_vpc *vpc = lb->vpcs; vpc; vpc = vpc->next) {
-		struct lb_balancer_entry **place = balancer_place(vpc, balancer_id);
-		struct lb_balancer_entry *entry = *place;
-
-		if (!entry)
-			continue;
-		*place = entry->next;
-		free(entry);
-		vpc_use(vpc);
-	}
+	balancer_remove_elsewhere(lb, NULL, balancer_id);
 }
 
 void lb_balancers_free(struct lb_vpc *vpc)
@@ -221,13 +227,11 @@ int lb_group_ensure(struct lb *lb, const struct lb_group *group, struct error *e
 		return -err->code;
 	if (lb_vpc_get(lb, group->vpc_id, &vpc, err) < 0)
 		return error_wrap(err, "target group %s", group->id);
-	if (entry && entry->vpc != vpc)
-		return error_set(err, EEXIST, "target group %s: is in vpc %s", group->id,
-				 entry->vpc->id);
-	if (entry) {
+	if (entry && entry->vpc == vpc) {
 		group_update(entry, group);
 		return 0;
 	}
+	lb_group_remove(lb, group->id);
 	entry = lb_allocate(1, sizeof(*entry));
 	*entry = (struct lb_group_entry){
 		.next = vpc->groups, .vpc = vpc, .group = *group, .changed = true};

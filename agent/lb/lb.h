@@ -87,6 +87,7 @@ struct lb_balancer {
 	size_t listener_count;
 };
 
+// One of this id in another VPC, deleted without a word, is removed first.
 int lb_balancer_ensure(struct lb *lb, const struct lb_balancer *balancer, struct error *err);
 void lb_balancer_remove(struct lb *lb, const char *balancer_id); // gone is fine
 
@@ -108,6 +109,7 @@ struct lb_group {
 	unsigned drain_seconds; // deregistrationDelaySeconds
 };
 
+// Likewise.
 int lb_group_ensure(struct lb *lb, const struct lb_group *group, struct error *err);
 // Gone is fine. Its targets go with it, without events.
 void lb_group_remove(struct lb *lb, const char *group_id);

@@ -303,13 +303,18 @@ void open_lb(void)
 	assert_ok(lb_vpc_ensure(lb, "prod", &err), &err);
 }
 
+struct lb_balancer front(void)
+{
+	return (struct lb_balancer){.id = "front",
+				    .vpc_id = "prod",
+				    .address = VIP,
+				    .listeners = {{.port = VIP_PORT, .group_id = "web"}},
+				    .listener_count = 1};
+}
+
 void configure(enum lb_protocol protocol)
 {
-	struct lb_balancer balancer = {.id = "front",
-				       .vpc_id = "prod",
-				       .address = VIP,
-				       .listeners = {{.port = VIP_PORT, .group_id = "web"}},
-				       .listener_count = 1};
+	struct lb_balancer balancer = front();
 	struct lb_group group = group_of(protocol, PATIENT_MS);
 
 	assert_ok(lb_group_ensure(lb, &group, &err), &err);

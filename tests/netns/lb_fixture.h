@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// For test_lb.c: a VPC "prod" with three tasks that serve, a client, and the loop to drive.
+// For test_lb.c and test_lb_vpcs.c: a VPC "prod" with three tasks that serve, a client, and the
+// loop to drive.
 #pragma once
 
 #include <stdlib.h>
@@ -73,6 +74,7 @@ void deregister_task(int task, int64_t delay_ms);
 struct lb_target_status status_of(int task);
 void await_state(int task, enum lb_state state);
 struct lb_group group_of(enum lb_protocol protocol, uint32_t interval_ms);
+struct lb_balancer front(void); // before the group of group_of()
 void open_lb(void);
 void configure(enum lb_protocol protocol);
 void await_healthy(int tasks);

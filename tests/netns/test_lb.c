@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "agent/base/file.h"
-#include "netif/nft.h"
 #include "tests/netns/lb_fixture.h"
 
 static void test_balanced(void **state)
@@ -408,28 +407,6 @@ static void test_many_targets(void **state)
 	}
 }
 
-// Somebody else deletes the table: the next change does not fit any more, is told as an
-// error, and a second later everything is made anew.
-static void test_foreign_deletion(void **state)
-{
-	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
-	int socket_fd;
-
-	(void)state;
-	configure(LB_PROTOCOL_TCP);
-	await_healthy(1);
-	assert_ok(netif_netfilter_socket(netif, "prod", &socket_fd, &err), &err);
-	nft_table_delete(batch, "penstock_lb");
-	assert_ok(nft_batch_send(batch, socket_fd, &err), &err);
-	assert_int_equal(ask(client_fd, NULL), -1);
-	register_task(1);
-	await(LB_EVENT_TARGET_STATE, "healthy", 1);
-	while (lb_next_deadline_us(lb) != INT64_MAX)
-		turn(1000000, NULL, NULL);
-	for (int i = 0; i < 4; i++)
-		assert_in_range(ask(client_fd, NULL), 0, 1);
-}
-
 #define LB_TEST(name) cmocka_unit_test_setup_teardown(name, lb_setup, lb_teardown)
 
 int main(void)
@@ -451,7 +428,6 @@ int main(void)
 		LB_TEST(test_probe_is_confined),
 		LB_TEST(test_groups_come_and_go),
 		LB_TEST(test_many_targets),
-		LB_TEST(test_foreign_deletion),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
