@@ -135,7 +135,8 @@ static void mark_applied(struct lb_vpc *vpc)
 static void mark_failed(struct lb_vpc *vpc, struct error *err, int64_t now_us)
 {
 	error_wrap(err, "vpc %s: %s load balancer", vpc->id, vpc->lb->provider->name);
-	lb_event_error(vpc, err);
+	if (strcmp(vpc->failure.message, err->message) != 0)
+		lb_event_error(vpc, err);
 	vpc->failure = *err;
 	vpc->synced = false;
 	vpc->services_changed = true; // changed until it succeeds

@@ -134,8 +134,8 @@ int lb_target_register(struct lb *lb, const char *group_id, const struct lb_targ
 int lb_target_deregister(struct lb *lb, const char *group_id, const struct lb_target *target,
 			 int64_t delay_ms, struct error *err);
 
-// Makes all of it effective. What fails is reported as LB_EVENT_ERROR and tried again by
-// lb_dispatch() a second later.
+// Makes all of it effective. What fails is reported as LB_EVENT_ERROR, once as long as it fails
+// with the same message, and tried again by lb_dispatch() each second.
 void lb_flush(struct lb *lb);
 // Why the balancers and groups of this VPC are not effective as they are to be; NULL: they are.
 const struct error *lb_vpc_failure(const struct lb *lb, const char *vpc_id);

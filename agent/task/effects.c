@@ -286,15 +286,26 @@ static void sweep_policy(struct network_vpc *vpc)
 	}
 }
 
-void effects_of_vpc_again(struct network_vpc *vpc)
+static void kind_again(struct network_vpc *vpc, enum model_kind kind)
 {
 	struct engine *engine = vpc->engine;
 
+	for (struct object *o = engine->objects[kind]; o; o = o->next)
+		if (is_of_vpc(engine, &o->model, vpc))
+			engine_object_changed(engine, kind, o->model.id);
+}
+
+void effects_of_vpc_again(struct network_vpc *vpc)
+{
 	for (size_t i = 0; i < ARRAY_LENGTH(effects); i++)
-		for (struct object *o = engine->objects[effects[i].kind]; o; o = o->next)
-			if (is_of_vpc(engine, &o->model, vpc))
-				engine_object_changed(engine, effects[i].kind, o->model.id);
+		kind_again(vpc, effects[i].kind);
 	sweep_policy(vpc);
+}
+
+void effects_of_balancing_again(struct network_vpc *vpc)
+{
+	kind_again(vpc, MODEL_TARGET_GROUP);
+	kind_again(vpc, MODEL_LOAD_BALANCER);
 }
 
 static bool is_subnet_of(const struct engine *engine, const char *vpc_id, const char *block)

@@ -74,7 +74,7 @@ static void take_lb_event(struct engine *engine, const struct lb_event *event)
 			    (const char *[]){"load-balancer"});
 		vpc = network_vpc_find(engine, event->vpc_id);
 		if (vpc && lb_vpc_failure(engine->lb, vpc->id))
-			effects_of_vpc_again(vpc); // they are settled anew
+			effects_of_balancing_again(vpc); // they are settled anew
 		break;
 	}
 }

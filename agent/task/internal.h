@@ -203,10 +203,11 @@ void objects_free(struct engine *engine);
 
 // effects.c
 int effects_start(struct engine *engine, struct error *err);
-void effects_apply(struct engine *engine);          // what changed
-void effects_commit(struct engine *engine);         // sends the batches of this round
-void effects_retry(struct engine *engine);          // what failed
-void effects_of_vpc_again(struct network_vpc *vpc); // what has rules in its tables
+void effects_apply(struct engine *engine);                // what changed
+void effects_commit(struct engine *engine);               // sends the batches of this round
+void effects_retry(struct engine *engine);                // what failed
+void effects_of_vpc_again(struct network_vpc *vpc);       // what has rules in its tables
+void effects_of_balancing_again(struct network_vpc *vpc); // its target groups, load balancers
 void effects_free(struct engine *engine);
 
 // network.c

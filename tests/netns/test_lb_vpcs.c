@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Balancers and groups of several VPCs, and tables that are damaged.
+// Balancers and groups of several VPCs, and tables that are damaged or cannot be written.
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "netif/nft.h"
 #include "tests/netns/lb_fixture.h"
@@ -65,6 +67,43 @@ static void test_moved_to_another_vpc(void **state)
 	assert_ok(netif_vpc_delete(netif, "dev", &err), &err);
 }
 
+static unsigned count_errors(int64_t duration_us)
+{
+	int64_t end_us = clock_monotonic_us() + duration_us;
+	struct lb_event event;
+	unsigned errors = 0;
+
+	while (clock_monotonic_us() < end_us) {
+		if (lb_dispatch(lb, &event, 1) == 0)
+			usleep(20000);
+		else
+			errors += event.kind == LB_EVENT_ERROR;
+	}
+	return errors;
+}
+
+// It is tried again each second; that it failed is told once, and again after a success.
+static void test_a_lasting_failure_is_told_once(void **state)
+{
+	scoped_fd int broken = open("/dev/null", O_RDWR | O_CLOEXEC), kept = -1;
+	int socket_fd;
+
+	(void)state;
+	configure(LB_PROTOCOL_TCP);
+	await_healthy(1);
+	assert_ok(netif_netfilter_socket(netif, "prod", &socket_fd, &err), &err);
+	kept = fcntl(socket_fd, F_DUPFD_CLOEXEC, 0);
+	for (int round = 0; round < 2; round++) {
+		dup3(broken, socket_fd, O_CLOEXEC);
+		lb_vpc_resync(lb, "prod");
+		assert_int_equal(count_errors(2500000), 1);
+		assert_non_null(lb_vpc_failure(lb, "prod"));
+		dup3(kept, socket_fd, O_CLOEXEC);
+		while (lb_vpc_failure(lb, "prod"))
+			turn(1000000, NULL, NULL);
+	}
+}
+
 #define LB_TEST(name) cmocka_unit_test_setup_teardown(name, lb_setup, lb_teardown)
 
 int main(void)
@@ -72,6 +111,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		LB_TEST(test_foreign_deletion),
 		LB_TEST(test_moved_to_another_vpc),
+		LB_TEST(test_a_lasting_failure_is_told_once),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
