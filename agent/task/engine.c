@@ -24,7 +24,7 @@ static struct timeval in_us(int64_t delay_us)
 	return (struct timeval){.tv_sec = delay_us / 1000000, .tv_usec = delay_us % 1000000};
 }
 
-static void arm(struct event *timer, int64_t wake_us)
+void timer_arm(struct event *timer, int64_t wake_us)
 {
 	struct timeval delay = in_us(wake_us - clock_monotonic_us());
 
@@ -42,12 +42,12 @@ void task_arm_timer(struct task *task)
 		wake_us = task->guest_deadline_us;
 	if (task->adopting)
 		wake_us = task->adopt_wake_us;
-	arm(task->timer, task->status.last_status == TASK_STOPPED ? INT64_MAX : wake_us);
+	timer_arm(task->timer, task->status.last_status == TASK_STOPPED ? INT64_MAX : wake_us);
 }
 
 static void engine_arm_lb(struct engine *engine)
 {
-	arm(engine->lb_timer, lb_next_deadline_us(engine->lb));
+	timer_arm(engine->lb_timer, lb_next_deadline_us(engine->lb));
 }
 
 // --- What the loop hears ---

@@ -50,6 +50,8 @@ struct network_vpc {
 	struct reaper reaper;    // deletes retired ENIs
 	int watch_fd;            // readable when somebody else changed its tables
 	struct event *watch;
+	struct event *restore_timer; // of what they changed
+	int64_t restored_us;         // when it was last
 };
 
 struct network_subnet {
@@ -188,6 +190,7 @@ struct engine {
 };
 
 // engine.c
+void timer_arm(struct event *timer, int64_t wake_us); // monotonic; INT64_MAX: never
 void task_arm_timer(struct task *task);
 
 // objects.c

@@ -12,6 +12,8 @@
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
+enum { RESTORE_INTERVAL_US = 1000000 };
+
 struct network_vpc *network_vpc_find(struct engine *engine, const char *id)
 {
 	struct network_vpc *vpc = engine->vpcs;
@@ -128,15 +130,26 @@ static void restore_policy(struct network_vpc *vpc)
 	policy_again(vpc);
 }
 
+static void on_restore(evutil_socket_t fd, short what, void *context)
+{
+	struct network_vpc *vpc = context;
+
+	(void)fd;
+	(void)what;
+	log_warning(NULL, "vpc %s: somebody else changed its nftables rules", vpc->id);
+	restore_policy(vpc);
+	vpc->restored_us = clock_monotonic_us();
+}
+
+// Restored at once, and at most once in the interval: who changes tables all the time, even those
+// of his own, is not to hold up the loop.
 static void on_foreign_change(evutil_socket_t fd, short what, void *context)
 {
 	struct network_vpc *vpc = context;
 
 	(void)what;
-	if (!nft_socket_drain(fd))
-		return;
-	log_warning(NULL, "vpc %s: somebody else changed its nftables rules", vpc->id);
-	restore_policy(vpc);
+	if (nft_socket_drain(fd))
+		timer_arm(vpc->restore_timer, vpc->restored_us + RESTORE_INTERVAL_US);
 }
 
 static int watch_tables(struct network_vpc *vpc, struct error *err)
@@ -145,7 +158,8 @@ static int watch_tables(struct network_vpc *vpc, struct error *err)
 		return -err->code;
 	vpc->watch = event_new(vpc->engine->base, vpc->watch_fd, EV_READ | EV_PERSIST,
 			       on_foreign_change, vpc);
-	if (!vpc->watch || event_add(vpc->watch, NULL) < 0)
+	vpc->restore_timer = evtimer_new(vpc->engine->base, on_restore, vpc);
+	if (!vpc->watch || !vpc->restore_timer || event_add(vpc->watch, NULL) < 0)
 		return error_set(err, ENOMEM, "watch tables");
 	return 0;
 }
@@ -173,6 +187,8 @@ static void vpc_release(struct network_vpc *vpc)
 	sg_vpc_close(vpc->sg);
 	if (vpc->watch)
 		event_free(vpc->watch);
+	if (vpc->restore_timer)
+		event_free(vpc->restore_timer);
 	close_fd(&vpc->watch_fd);
 	free(vpc);
 }

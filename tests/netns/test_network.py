@@ -3,6 +3,7 @@
 
 import re
 import subprocess
+import time
 
 from harness import documents
 from harness.client import PATIENCE, eventually
@@ -408,6 +409,17 @@ def test_a_missing_element_is_made_again(host, network):
     eventually(lambda: interface in nft(host, "list", "map", "inet", "penstock", "eni_combination"))
     assert has_policy(host, "t")
     assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
+
+
+def test_a_busy_neighbour_in_the_namespace_is_looked_at_now_and_then(host, network):
+    said, begin = "vpc net: somebody else changed", time.monotonic()
+    changes = 40
+    for _ in range(changes // 2):
+        nft(host, "add table inet other")
+        nft(host, "delete table inet other")
+    eventually(lambda: said in host.log_tail())
+    seconds = time.monotonic() - begin
+    assert host.log_tail(10 * changes).count(said) <= 1 + seconds < changes
 
 
 def test_a_vpc_that_cannot_be_opened_ends_no_task(host, network):
