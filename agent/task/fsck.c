@@ -213,7 +213,7 @@ static void count_orphans(struct fsck_report *report)
 		report->orphans += report->findings[i].orphan && !report->findings[i].repaired;
 }
 
-// The records, then what is there.
+// The agent, which may have started since the look before; the records, then what is there.
 static int look(struct check *check, struct fsck_report *report, struct error *err)
 {
 	*report = (struct fsck_report){0};
@@ -221,6 +221,7 @@ static int look(struct check *check, struct fsck_report *report, struct error *e
 	check->capacity = 0;
 	check->owned = (struct owned){0};
 	check->unreadable = NULL;
+	find_agent(check);
 	if (read_records(check, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < fsck_collector_count; i++)
@@ -246,7 +247,6 @@ int fsck_run(const struct config *config, bool repair, struct arena *arena,
 		.config = config, .arena = arena, .repair = repair, .pool = EPHEMERAL_NONE};
 	int result = 0;
 
-	find_agent(&check);
 	if (cgroup_tree_find(config->install, &check.tree, err) < 0 ||
 	    netif_open(config->install, &check.netif, err) < 0 ||
 	    open_pool(config, &check.pool, err) < 0)
