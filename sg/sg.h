@@ -190,6 +190,8 @@ void sg_vpc_close(struct sg_vpc *vpc); // the table stays; NULL is fine
 // last commit (which reads it again after a failure) or restore. While it cannot be read, the calls
 // below that set or remove answer -ESTALE; for an incomplete member -EUCLEAN.
 bool sg_vpc_is_damaged(const struct sg_vpc *vpc);
+// False: no group, member or balancer has this id. Not while the table cannot be read.
+bool sg_vpc_may_have(const struct sg_vpc *vpc, const char *id);
 // What sg_vpc_open() does, on a table that is damaged or that somebody else changed. What others
 // took away is not there afterwards: who wants it sets it again.
 int sg_vpc_restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err);

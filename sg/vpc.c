@@ -237,6 +237,12 @@ bool sg_vpc_is_damaged(const struct sg_vpc *vpc)
 	return vpc->unread || !all_complete(&vpc->members) || !all_complete(&vpc->balancers);
 }
 
+bool sg_vpc_may_have(const struct sg_vpc *vpc, const char *id)
+{
+	return vpc->unread || sg_index_find(&vpc->groups, id) || sg_index_find(&vpc->members, id) ||
+	       sg_index_find(&vpc->balancers, id);
+}
+
 // What is not known cannot be changed: to remove it would seem done already.
 int sg_vpc_require(const struct sg_vpc *vpc, struct error *err)
 {

@@ -340,13 +340,14 @@ int network_remove_elsewhere(struct engine *engine, const struct network_vpc *ho
 			     policy_remove *remove, struct error *err)
 {
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
-		int result = vpc == home ? 0 : remove(vpc->sg, network_batch(vpc), id, err);
+		int result;
 
-		if (result == -ESTALE && home) { // swept once it is read again
-			error_clear(err);
+		if (vpc == home || !sg_vpc_may_have(vpc->sg, id))
 			continue;
-		}
-		if (result < 0)
+		result = remove(vpc->sg, network_batch(vpc), id, err);
+		if ((result == -ESTALE || result == -EUCLEAN) && home)
+			error_clear(err); // swept once that VPC is restored
+		else if (result < 0)
 			return result;
 	}
 	return 0;
@@ -364,12 +365,13 @@ int group_apply(struct engine *engine, const char *id, struct error *err)
 		return network_remove_elsewhere(engine, NULL, id, sg_group_remove, err);
 	spec = object->security_group;
 	vpc = network_vpc_find(engine, spec->vpc_id);
-	if (network_remove_elsewhere(engine, vpc, id, sg_group_remove, err) < 0)
-		return -err->code;
 	if (!vpc)
 		return error_set(err, ENOENT, "vpc %s is not there", spec->vpc_id);
 	group = security_group_rules(id, spec, &arena);
-	return sg_group_set(vpc->sg, network_batch(vpc), &group, err);
+	if (sg_group_set(vpc->sg, network_batch(vpc), &group, err) < 0)
+		return -err->code;
+	// Last: who still uses one of this id elsewhere keeps nobody from it here.
+	return network_remove_elsewhere(engine, vpc, id, sg_group_remove, err);
 }
 
 // --- Batches, reapers, the end ---

@@ -18,12 +18,16 @@ static void test_unread_mirror_takes_nothing(void **state)
 	remove_member("eni-5");
 	assert_true(sg_vpc_commit(vpc, batch, -1, &err) < 0);
 	assert_true(sg_vpc_is_damaged(vpc));
+	assert_true(sg_vpc_may_have(vpc, "eni-5"));
 	assert_int_equal(sg_member_remove(vpc, batch, "eni-5", &err), -ESTALE);
 	assert_int_equal(sg_member_set(vpc, batch, &one.member, &err), -ESTALE);
 	assert_int_equal(sg_group_remove(vpc, batch, "sg-web", &err), -ESTALE);
 	assert_ok(sg_vpc_restore(vpc, netfilter, &err), &err);
 	assert_false(sg_vpc_is_damaged(vpc));
 	assert_true(sg_member_stands(vpc, &one.member));
+	assert_true(sg_vpc_may_have(vpc, "eni-5"));
+	assert_true(sg_vpc_may_have(vpc, "sg-web"));
+	assert_false(sg_vpc_may_have(vpc, "eni-6"));
 }
 
 static void test_incomplete_members_are_removed(void **state)
