@@ -128,7 +128,8 @@ static struct change plan_change(const struct sg_group_state *group, enum sg_dir
 	struct change change = {.kinds = kinds_of(&compiled->elements) & ~group->kinds[direction]};
 	struct sg_element_list added;
 
-	change.rewrite = !group->complete || change.kinds || !references_equal(state, compiled);
+	change.rewrite = !group->complete || group->doubted || change.kinds ||
+			 !references_equal(state, compiled);
 	sg_element_difference(&state->elements, &compiled->elements, arena, &change.removed,
 			      &added);
 	change.early.elements = arena_array(arena, struct sg_element, added.count);
@@ -283,6 +284,7 @@ int sg_group_set(struct sg_vpc *vpc, struct nft_batch *batch, const struct sg_gr
 	}
 	change_group(batch, state, compiled, &arena);
 	state->complete = true;
+	state->doubted = false;
 	return 0;
 }
 

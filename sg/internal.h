@@ -108,6 +108,7 @@ struct sg_rules_state {
 struct sg_group_state {
 	char id[SG_ID_SIZE];
 	bool complete; // false: only referenced so far, or damaged
+	bool doubted;  // its rules are as many as they should be, and may be another's
 	// 1 << sg_kind: the sets that are there. Each has its rule in the chains of its direction.
 	unsigned kinds[SG_DIRECTION_COUNT];
 	struct sg_rules_state rules[SG_DIRECTION_COUNT];
@@ -122,7 +123,8 @@ struct sg_combination {
 	char groups[SG_GROUPS_PER_ENI_MAX][SG_ID_SIZE]; // sorted
 	size_t users;                                   // members
 	bool complete;
-	size_t chain_count, rule_count, verdict_count; // seen by the loader
+	size_t chain_count, verdict_count, rule_counts[SG_VARIANT_COUNT]; // seen by the loader
+	bool misled; // likewise: a rule does not jump to a group
 };
 
 // An ENI or a balancer.

@@ -100,16 +100,21 @@ static void see_group_rule(struct sg_vpc *vpc, const struct nft_rule_info *rule)
 	}
 }
 
+// Each variant must jump to the same groups: all that are named count.
 static void see_combination_rule(struct sg_vpc *vpc, const struct nft_rule_info *rule,
 				 uint32_t number, enum sg_variant variant)
 {
 	struct sg_combination *combination = combination_ensure(vpc, number);
 	char id[SG_ID_SIZE];
 	const char *rest;
+	bool ours = rule->verdict == NFT_JUMP && sg_group_name_split(rule->target, id, &rest) &&
+		    strcmp(rest, sg_variant_name(variant)) == 0;
 
-	combination->rule_count++;
-	if (variant == SG_VARIANT_EGRESS && sg_group_name_split(rule->target, id, &rest))
+	combination->rule_counts[variant]++;
+	if (ours)
 		sg_combination_add_group(combination, id);
+	if (!ours || !sg_combination_has(combination, id)) // one more than there may be
+		combination->misled = true;
 }
 
 static int load_rules(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
@@ -152,10 +157,12 @@ static int load_verdicts(struct sg_vpc *vpc, int netfilter_socket, enum sg_varia
 
 static void judge_combination(struct sg_vpc *vpc, struct sg_combination *combination)
 {
-	combination->complete =
-		combination->chain_count == SG_VARIANT_COUNT &&
-		combination->verdict_count == SG_VARIANT_COUNT &&
-		combination->rule_count == SG_VARIANT_COUNT * combination->group_count;
+	combination->complete = !combination->misled &&
+				combination->chain_count == SG_VARIANT_COUNT &&
+				combination->verdict_count == SG_VARIANT_COUNT;
+	for (int variant = 0; variant < SG_VARIANT_COUNT; variant++)
+		if (combination->rule_counts[variant] != combination->group_count)
+			combination->complete = false;
 	for (size_t i = 0; combination->complete && i < combination->group_count; i++)
 		sg_group_ensure(vpc, combination->groups[i])->users++;
 }

@@ -193,7 +193,8 @@ bool sg_vpc_is_damaged(const struct sg_vpc *vpc);
 // False: no group, member or balancer has this id. Not while the table cannot be read.
 bool sg_vpc_may_have(const struct sg_vpc *vpc, const char *id);
 // What sg_vpc_open() does, on a table that is damaged or that somebody else changed. What others
-// took away is not there afterwards: who wants it sets it again.
+// took away is not there afterwards: who wants it sets it again. A group that is set again writes
+// all of its rules.
 int sg_vpc_restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err);
 
 // Sends the batch. Negative: nothing was changed (or only rules were added, see above). On 0 owners

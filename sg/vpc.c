@@ -202,10 +202,19 @@ static int restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 	return result > 0 ? read_table(vpc, netfilter_socket, err) : result;
 }
 
+// What a rule matches is not read back: the groups write theirs again when they are set.
+static void doubt_groups(struct sg_vpc *vpc)
+{
+	for (size_t i = 0; i < vpc->groups.count; i++)
+		((struct sg_group_state *)vpc->groups.items[i])->doubted = true;
+}
+
 int sg_vpc_restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 {
-	if (restore(vpc, netfilter_socket, err) == 0)
+	if (restore(vpc, netfilter_socket, err) == 0) {
+		doubt_groups(vpc);
 		return 0;
+	}
 	sg_vpc_clear(vpc);
 	vpc->unread = true;
 	return error_wrap(err, "vpc %s", vpc->id);
@@ -216,9 +225,9 @@ int sg_vpc_open(const char *install, const char *vpc, int netfilter_socket, stru
 {
 	struct sg_vpc *opened = vpc_new(install, vpc);
 
-	if (sg_vpc_restore(opened, netfilter_socket, err) < 0) {
+	if (restore(opened, netfilter_socket, err) < 0) {
 		sg_vpc_close(opened);
-		return -err->code;
+		return error_wrap(err, "vpc %s", vpc);
 	}
 	*ret_vpc = opened;
 	return 0;

@@ -411,6 +411,16 @@ def test_a_missing_element_is_made_again(host, network):
     assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
 
 
+def test_a_rule_that_others_replaced_is_written_again(host, network):
+    network.run_task("t", task())
+    chain = ("inet", "penstock", "group_web_egress")
+    before = nft(host, "list", "chain", *chain)
+    handle = re.search(r"accept # handle (\d+)", nft(host, "--handle", "list", "chain", *chain))[1]
+    nft(host, "replace", "rule", *chain, "handle", handle, "accept")
+    eventually(lambda: nft(host, "list", "chain", *chain) == before)
+    assert has_policy(host, "t")
+
+
 def test_a_busy_neighbour_in_the_namespace_is_looked_at_now_and_then(host, network):
     said, begin = "vpc net: somebody else changed", time.monotonic()
     changes = 40

@@ -117,6 +117,60 @@ static void test_a_combination_without_its_rules_is_removed(void **state)
 	assert_true(sg_member_stands(vpc, &one.member));
 }
 
+// Somebody else puts one rule that accepts everything in place of those that the chain has.
+static void accept_all_in(const char *chain)
+{
+	struct nft_rule *rule = nft_rule_new("penstock", chain, NULL);
+	struct error err = {0};
+
+	nft_chain_flush(batch, "penstock", chain);
+	nft_verdict(rule, NF_ACCEPT, NULL);
+	nft_rule_add(batch, rule);
+	assert_ok(nft_batch_send(batch, netfilter, &err), &err);
+	assert_int_equal(nft_batch_failure_count(batch), 0);
+	nft_batch_free(batch);
+	batch = nft_batch_new();
+}
+
+static void test_a_combination_with_rules_of_others_is_removed(void **state)
+{
+	struct named_member one;
+	struct error err = {0};
+
+	(void)state;
+	add_group("sg-web", &web);
+	name_member(&one, 5, web_only, 1);
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	accept_all_in("combination_1_ingress"); // as many as before
+	assert_ok(sg_vpc_restore(vpc, netfilter, &err), &err);
+	assert_false(sg_member_stands(vpc, &one.member));
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	assert_true(sg_member_stands(vpc, &one.member));
+}
+
+// What stands looks the same: only a group that writes its rules again is sure of them.
+static void test_rules_of_others_in_a_group_are_replaced(void **state)
+{
+	struct named_member one;
+	struct error err = {0};
+
+	(void)state;
+	add_group("sg-web", &web);
+	name_member(&one, 5, web_only, 1);
+	add_member(&one);
+	assert_int_equal(commit(), 0);
+	accept_all_in("group_sg-web_ingress");
+	assert_ok(sg_vpc_restore(vpc, netfilter, &err), &err);
+	assert_true(sg_member_stands(vpc, &one.member));
+	add_group("sg-web", &web);
+	assert_true(nft_batch_count(batch) > 0);
+	assert_int_equal(commit(), 0);
+	add_group("sg-web", &web);
+	assert_int_equal(nft_batch_count(batch), 0);
+}
+
 static void test_damaged_group_is_made_again(void **state)
 {
 	struct named_member one;
@@ -169,6 +223,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_table_that_is_gone_is_made_again,
 						table_setup, table_teardown),
 		cmocka_unit_test_setup_teardown(test_a_combination_without_its_rules_is_removed,
+						table_setup, table_teardown),
+		cmocka_unit_test_setup_teardown(test_a_combination_with_rules_of_others_is_removed,
+						table_setup, table_teardown),
+		cmocka_unit_test_setup_teardown(test_rules_of_others_in_a_group_are_replaced,
 						table_setup, table_teardown),
 		cmocka_unit_test_setup_teardown(test_damaged_group_is_made_again, table_setup,
 						table_teardown),
