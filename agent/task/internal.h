@@ -177,8 +177,9 @@ struct engine {
 	struct changed_object *failed;  // to be tried again
 
 	struct task *tasks;
-	struct task
-		*to_measure; // the first of the slices that are left of an update of the metrics
+	// Where an update of the metrics goes on.
+	struct task *task_to_measure;
+	struct network_vpc *vpc_to_measure;
 	struct task_queue ready_tasks, dirty_tasks, dying_tasks;
 	struct task *metered; // their records are to be synced in this round
 	bool recorded;        // something was put into the store in this round

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics. What the host counts is measured when asked for, never in between; the tasks' cgroups
-// and disks, some ten system calls each, a slice at a time.
+// Metrics. What the host counts is measured when asked for, never in between, a slice at a time:
+// some tasks' cgroups and disks, ten system calls each, or the dumps of one VPC.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,7 +90,7 @@ static void measure_cell(struct task *task, const char *const *labels)
 	}
 }
 
-// The live tasks in the order of their ENI ids, for one update.
+// The live tasks of a VPC in the order of their ENI ids, for one slice.
 struct eni_index {
 	struct task **tasks;
 	size_t count;
@@ -103,16 +103,23 @@ static int compare_enis(const void *one, const void *other)
 	return strcmp((*first)->status.network.eni_id, (*second)->status.network.eni_id);
 }
 
-static void index_tasks(struct engine *engine, struct arena *arena, struct eni_index *ret_index)
+static bool is_live_in(const struct task *task, const struct network_vpc *vpc)
 {
+	return is_live(task) && strcmp(task->status.network.vpc_id, vpc->id) == 0;
+}
+
+static void index_tasks(const struct network_vpc *vpc, struct arena *arena,
+			struct eni_index *ret_index)
+{
+	struct task *tasks = vpc->engine->tasks;
 	struct eni_index index = {0};
 
-	for (const struct task *task = engine->tasks; task; task = task->next)
-		index.count += is_live(task);
+	for (const struct task *task = tasks; task; task = task->next)
+		index.count += is_live_in(task, vpc);
 	index.tasks = arena_array(arena, struct task *, index.count + 1);
 	index.count = 0;
-	for (struct task *task = engine->tasks; task; task = task->next)
-		if (is_live(task))
+	for (struct task *task = tasks; task; task = task->next)
+		if (is_live_in(task, vpc))
 			index.tasks[index.count++] = task;
 	qsort(index.tasks, index.count, sizeof(*index.tasks), compare_enis);
 	*ret_index = index;
@@ -306,16 +313,42 @@ static void measure_task(struct task *task)
 	measure_cell(task, labels);
 }
 
-// True when that was the last slice. A task that comes meanwhile is of the next update.
+// True when that was the last slice of them. A task that comes meanwhile is of the next update.
+static bool measure_tasks(struct engine *engine)
+{
+	if (!engine->task_to_measure)
+		engine->task_to_measure = engine->tasks;
+	for (unsigned i = 0; i < TASKS_PER_SLICE && engine->task_to_measure; i++) {
+		measure_task(engine->task_to_measure);
+		engine->task_to_measure = engine->task_to_measure->next;
+	}
+	return !engine->task_to_measure;
+}
+
+static void measure_vpc(struct network_vpc *vpc)
+{
+	scoped(arena_release) struct arena arena = {0};
+	struct eni_index index;
+
+	index_tasks(vpc, &arena, &index);
+	measure_network(vpc, &index);
+	measure_drops(vpc, &index);
+	measure_connections(vpc);
+}
+
+// Tasks first, then one VPC at a time; true when that was the last slice.
 static bool measure_slice(struct engine *engine)
 {
-	if (!engine->to_measure)
-		engine->to_measure = engine->tasks;
-	for (unsigned i = 0; i < TASKS_PER_SLICE && engine->to_measure; i++) {
-		measure_task(engine->to_measure);
-		engine->to_measure = engine->to_measure->next;
+	if (!engine->vpc_to_measure) {
+		if (!measure_tasks(engine))
+			return false;
+		engine->vpc_to_measure = engine->vpcs;
 	}
-	return !engine->to_measure;
+	if (engine->vpc_to_measure) {
+		measure_vpc(engine->vpc_to_measure);
+		engine->vpc_to_measure = engine->vpc_to_measure->next;
+	}
+	return !engine->vpc_to_measure;
 }
 
 static void count_tasks(struct engine *engine)
@@ -331,21 +364,13 @@ static void count_tasks(struct engine *engine)
 
 bool engine_metrics_update(struct engine *engine)
 {
-	scoped(arena_release) struct arena arena = {0};
 	struct metrics *metrics = engine->metrics;
-	struct eni_index index;
 
 	if (!measure_slice(engine))
 		return false;
-	index_tasks(engine, &arena, &index);
 	metrics_set(metrics, METRIC_BUILD_INFO, 1, (const char *[]){PENSTOCK_VERSION});
 	metrics_set(metrics, METRIC_SERIES_REFUSED, (double)metrics_series_refused(metrics), NULL);
 	count_tasks(engine);
-	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
-		measure_network(vpc, &index);
-		measure_drops(vpc, &index);
-		measure_connections(vpc);
-	}
 	measure_subnets(engine);
 	measure_target_groups(engine);
 	measure_capacity(engine);

@@ -224,6 +224,8 @@ static void vpc_free(struct engine *engine, struct network_vpc *vpc)
 	while (*place != vpc)
 		place = &(*place)->next;
 	*place = vpc->next;
+	if (engine->vpc_to_measure == vpc)
+		engine->vpc_to_measure = vpc->next;
 	metrics_forget(engine->metrics, "vpc", vpc->id);
 	vpc_release(vpc);
 }

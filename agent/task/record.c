@@ -79,8 +79,8 @@ void task_free(struct task *task)
 		place = &(*place)->next;
 	if (*place)
 		*place = task->next;
-	if (task->engine->to_measure == task)
-		task->engine->to_measure = task->next;
+	if (task->engine->task_to_measure == task)
+		task->engine->task_to_measure = task->next;
 	leave_queues(task);
 	janitor_forget(&task->engine->janitors, task);
 	cell_disconnect(task);

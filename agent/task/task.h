@@ -119,5 +119,5 @@ struct engine_host engine_host(struct engine *engine);
 bool engine_is_ready(const struct engine *engine, struct error *err);
 
 // Measures every task, ENI, subnet and target anew into the registry, a slice at each call: true
-// when all is done. A slice takes about 1 ms, the last one some 10 µs more for each ENI.
+// when all is done. A slice takes about 1 ms, or some 10 µs for each ENI of one VPC.
 bool engine_metrics_update(struct engine *engine);

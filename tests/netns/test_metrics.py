@@ -96,3 +96,13 @@ def test_a_busy_agent_exposes_every_metric(outside):
     ]
     assert all(value > 0 for _, value in drops), "a series for what was dropped, none for what was not"
     assert total(client, "penstock_sg_dropped_packets_total", vpc="net", direction="any", reason="transit") == 0
+
+
+def test_each_vpc_is_measured(network):
+    for name in ("a", "b"):
+        network.put(f"/v1/vpcs/{name}", {"cidrBlock": "10.9.0.0/16"}).expect(201)
+    measured = samples(network, "penstock_conntrack_entries")
+    assert sorted(labels["vpc"] for labels, _ in measured) == ["a", "b", "net"]
+    network.delete("/v1/vpcs/a").expect(204, 200)
+    measured = samples(network, "penstock_conntrack_entries")
+    assert sorted(labels["vpc"] for labels, _ in measured) == ["b", "net"]
