@@ -47,8 +47,8 @@ struct reaper {
 	bool running, again, failed;
 	unsigned waiting; // things, for the timer or for more of them
 	struct event *timer;
-	int64_t began_ms,
-		reaped_ms; // wall clock: the last run, the last that succeeded; both began
+	// Wall clock: when the last run began, and the last that succeeded.
+	int64_t began_ms, reaped_ms;
 };
 
 enum { REAPER_DELAY_S = 1, REAPER_WAITING_MAX = 64 };

@@ -86,7 +86,6 @@ def test_the_balancer_outlives_the_agent(outside, vip):
     outside.client.stop_task("a")
 
 
-
 class Connection:
     """Through the balancer, from `outside`, open until it is closed."""
 
