@@ -136,6 +136,9 @@ void nft_value_add_ipv4(struct nft_value *value, uint32_t address); // host orde
 void nft_value_add_u8(struct nft_value *value, uint8_t number);     // protocol, icmp type or code
 void nft_value_add_port(struct nft_value *value, uint16_t port);    // host order
 void nft_value_add_u32(struct nft_value *value, uint32_t number);   // mark, ct state, number
+// Of the field that begins at `offset`, in host order.
+uint32_t nft_value_ipv4_at(const struct nft_value *value, size_t offset);
+uint16_t nft_value_port_at(const struct nft_value *value, size_t offset);
 
 // --- Tables, chains, counters ---
 

@@ -112,6 +112,22 @@ void nft_value_add_u32(struct nft_value *value, uint32_t number)
 	value_add(value, &number, sizeof(number));
 }
 
+uint32_t nft_value_ipv4_at(const struct nft_value *value, size_t offset)
+{
+	uint32_t address;
+
+	memcpy(&address, value->bytes + offset, sizeof(address));
+	return ntohl(address);
+}
+
+uint16_t nft_value_port_at(const struct nft_value *value, size_t offset)
+{
+	uint16_t port;
+
+	memcpy(&port, value->bytes + offset, sizeof(port));
+	return ntohs(port);
+}
+
 // --- Comments ---
 
 struct nftnl_udata_buf *nft_comment_new(uint8_t type, const char *comment)

@@ -117,18 +117,12 @@ void sg_element_to_nft(const struct sg_element *element, struct nft_element *ret
 	add_number(&ret_element->key_end, element->kind, element->last);
 }
 
-static uint32_t address_at(const struct nft_value *value)
-{
-	return (uint32_t)value->bytes[0] << 24 | (uint32_t)value->bytes[1] << 16 |
-	       (uint32_t)value->bytes[2] << 8 | value->bytes[3];
-}
-
 static void read_numbers(const struct nft_value *value, enum sg_kind kind, uint16_t ret_numbers[2])
 {
 	ret_numbers[0] = value->bytes[4];
 	ret_numbers[1] = 0;
 	if (kind == SG_KIND_PORTS)
-		ret_numbers[1] = (uint16_t)(value->bytes[8] << 8 | value->bytes[9]);
+		ret_numbers[1] = nft_value_port_at(value, 8);
 	if (kind == SG_KIND_ICMP)
 		ret_numbers[1] = value->bytes[8];
 }
@@ -138,9 +132,9 @@ struct sg_element sg_element_from_nft(enum sg_kind kind, const struct nft_elemen
 	struct sg_element read = {.kind = kind, .rule_id = element->comment};
 	// The kernel leaves the end out where it is the start.
 	const struct nft_value *end = element->key_end.length ? &element->key_end : &element->key;
-	uint32_t wildcards = address_at(&element->key) ^ address_at(end);
+	uint32_t wildcards = nft_value_ipv4_at(&element->key, 0) ^ nft_value_ipv4_at(end, 0);
 
-	read.peer.base = address_at(&element->key);
+	read.peer.base = nft_value_ipv4_at(&element->key, 0);
 	read.peer.prefix = wildcards ? (unsigned)__builtin_clz(wildcards) : 32;
 	read_numbers(&element->key, kind, read.first);
 	read_numbers(end, kind, read.last);

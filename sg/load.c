@@ -246,28 +246,20 @@ static struct sg_member_state *member_of(struct sg_vpc *vpc, const char *comment
 	return member;
 }
 
-static uint32_t address_at(const struct nft_value *value, size_t offset)
-{
-	const uint8_t *bytes = value->bytes + offset;
-
-	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
-	       bytes[3];
-}
-
 static void see_source(struct sg_vpc *vpc, struct sg_member_state *member,
 		       const struct nft_element *element)
 {
 	(void)vpc;
 	memcpy(member->interface, element->key.bytes, IFNAMSIZ - 1);
 	memcpy(member->mac.bytes, element->key.bytes + IFNAMSIZ, sizeof(member->mac.bytes));
-	member->address = address_at(&element->key, IFNAMSIZ + 8);
+	member->address = nft_value_ipv4_at(&element->key, IFNAMSIZ + 8);
 }
 
 static void see_router(struct sg_vpc *vpc, struct sg_member_state *member,
 		       const struct nft_element *element)
 {
 	(void)vpc;
-	member->router = address_at(&element->key, IFNAMSIZ);
+	member->router = nft_value_ipv4_at(&element->key, IFNAMSIZ);
 }
 
 static void see_combination(struct sg_vpc *vpc, struct sg_member_state *member,
@@ -278,7 +270,7 @@ static void see_combination(struct sg_vpc *vpc, struct sg_member_state *member,
 	memcpy(&number, element->data.bytes, sizeof(number));
 	member->combination = sg_combination_find(vpc, number);
 	if (member->balancer)
-		member->address = address_at(&element->key, 0);
+		member->address = nft_value_ipv4_at(&element->key, 0);
 }
 
 static void see_drop(struct sg_vpc *vpc, struct sg_member_state *member,
@@ -338,7 +330,7 @@ static int load_memberships(struct sg_vpc *vpc, const struct sg_group_state *gro
 			continue;
 		member->membership_count++;
 		if (!member->combination || !sg_combination_has(member->combination, group->id) ||
-		    member->address != address_at(&element->key, 0))
+		    member->address != nft_value_ipv4_at(&element->key, 0))
 			member->misplaced = true;
 	}
 	return 0;

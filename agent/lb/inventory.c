@@ -49,7 +49,7 @@ static struct lb_object *add(struct inventory *inventory, enum lb_object_kind ki
 static int add_services(struct inventory *inventory, int socket_fd, struct error *err)
 {
 	scoped(nft_element_list_release) struct nft_element_list list = {0};
-	int result = nft_elements_dump(socket_fd, &nft_services_map, &list, err);
+	int result = nft_elements_dump(socket_fd, &lb_nft_services_map, &list, err);
 
 	if (result < 0)
 		return result == -ENOENT ? 0 : result; // no table, or another's
@@ -59,8 +59,8 @@ static int add_services(struct inventory *inventory, int socket_fd, struct error
 			add(inventory, LB_OBJECT_SERVICE, element->comment ? element->comment : "");
 		char text[IPV4_TEXT_SIZE];
 
-		object->address = nft_ipv4_at(&element->key, 4); // behind the protocol
-		object->port = nft_port_at(&element->key, 8);
+		object->address = nft_value_ipv4_at(&element->key, 4); // behind the protocol
+		object->port = nft_value_port_at(&element->key, 8);
 		snprintf(object->name, sizeof(object->name), "%s:%u",
 			 ipv4_format(object->address, text), object->port);
 	}
@@ -126,11 +126,12 @@ int lb_inventory(struct netif *netif, const char *vpc_id, struct lb_object **ret
 
 static void delete_object(struct nft_batch *batch, const struct lb_object *object)
 {
-	const struct nft_element element = {.key = nft_service_key(object->address, object->port)};
+	const struct nft_element element = {
+		.key = lb_nft_service_key(object->address, object->port)};
 
 	switch (object->kind) {
 	case LB_OBJECT_SERVICE:
-		nft_elements_delete(batch, &nft_services_map, &element, 1);
+		nft_elements_delete(batch, &lb_nft_services_map, &element, 1);
 		break;
 	case LB_OBJECT_CHAIN:
 		nft_chain_flush(batch, LB_NFT_TABLE, object->name);

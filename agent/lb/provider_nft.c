@@ -35,14 +35,14 @@ struct lb_provider {
 	struct netif *netif;
 	char *vpc_id;
 	char comment[NFT_COMMENT_SIZE]; // of the table
-	struct nft_served served;
+	struct lb_nft_served served;
 };
 
 static void provider_close(struct lb_provider *provider)
 {
 	if (!provider)
 		return;
-	nft_served_release(&provider->served);
+	lb_nft_served_release(&provider->served);
 	free(provider->vpc_id);
 	free(provider);
 }
@@ -65,7 +65,7 @@ static int provider_open(struct netif *netif, const char *vpc_id, struct lb_prov
 	snprintf(provider->comment, sizeof(provider->comment), "penstock %s vpc %s balancing",
 		 netif_install(netif), vpc_id);
 	if (netif_netfilter_socket(netif, vpc_id, &socket_fd, err) < 0 ||
-	    nft_served_read(socket_fd, &provider->served, err) < 0)
+	    lb_nft_served_read(socket_fd, &provider->served, err) < 0)
 		return -err->code;
 	*ret_provider = take_ptr(&provider);
 	return 0;
@@ -74,7 +74,8 @@ static int provider_open(struct netif *netif, const char *vpc_id, struct lb_prov
 static bool provider_serves(const struct lb_provider *provider, const char *group_id,
 			    const struct lb_endpoint *endpoint)
 {
-	const struct nft_served_group *group = nft_served_group_find(&provider->served, group_id);
+	const struct lb_nft_served_group *group =
+		lb_nft_served_group_find(&provider->served, group_id);
 
 	for (size_t i = 0; group && i < group->count; i++)
 		if (group->endpoints[i].address == endpoint->address &&
@@ -87,21 +88,22 @@ static int provider_apply(struct lb_provider *provider, const struct lb_plan *pl
 			  struct error *err)
 {
 	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
-	scoped(nft_served_release) struct nft_served after = {0};
+	scoped(lb_nft_served_release) struct lb_nft_served after = {0};
 	const struct error *failure;
 	int socket_fd;
 
-	nft_served_after(&provider->served, plan, &after);
-	nft_plan_batch(&provider->served, &after, plan->resync ? provider->comment : NULL, batch);
+	lb_nft_served_after(&provider->served, plan, &after);
+	lb_nft_plan_batch(&provider->served, &after, plan->resync ? provider->comment : NULL,
+			  batch);
 	if (netif_netfilter_socket(provider->netif, provider->vpc_id, &socket_fd, err) < 0 ||
 	    nft_batch_send(batch, socket_fd, err) < 0)
 		return -err->code;
 	failure = nft_batch_failure(batch, LB_NFT_TABLE);
 	if (failure)
 		return error_set(err, failure->code, "%s", failure->message);
-	nft_served_release(&provider->served);
+	lb_nft_served_release(&provider->served);
 	provider->served = after;
-	after = (struct nft_served){0};
+	after = (struct lb_nft_served){0};
 	return 0;
 }
 

@@ -12,7 +12,7 @@
 
 enum { PRIORITY_DESTINATION_NAT = -100, PRIORITY_SOURCE_NAT = 100 };
 
-const struct nft_set nft_services_map = {
+const struct nft_set lb_nft_services_map = {
 	.table = LB_NFT_TABLE,
 	.name = "services",
 	.key = NFT_TYPES(NFT_TYPE_PROTOCOL, NFT_TYPE_IPV4, NFT_TYPE_PORT),
@@ -35,7 +35,7 @@ static void group_name(const char *id, char name[NFT_NAME_SIZE])
 // A packet may be at the rule as it was and at the map as it is: the map has something for each
 // number that the rule before could draw.
 static void fill_group_map(struct nft_batch *batch, const struct nft_set *map,
-			   const struct nft_served_group *group, size_t drawn_before)
+			   const struct lb_nft_served_group *group, size_t drawn_before)
 {
 	size_t count = group->count > drawn_before ? group->count : drawn_before;
 	scoped_free struct nft_element *elements = lb_allocate(count, sizeof(*elements));
@@ -51,8 +51,8 @@ static void fill_group_map(struct nft_batch *batch, const struct nft_set *map,
 }
 
 // Chain and map are made if need be, emptied and filled. `before` may be NULL.
-static void put_group(struct nft_batch *batch, const struct nft_served_group *before,
-		      const struct nft_served_group *group)
+static void put_group(struct nft_batch *batch, const struct lb_nft_served_group *before,
+		      const struct lb_nft_served_group *group)
 {
 	char name[NFT_NAME_SIZE];
 	struct nft_set map = {.table = LB_NFT_TABLE,
@@ -86,7 +86,8 @@ static void delete_group(struct nft_batch *batch, const char *id)
 	nft_set_delete(batch, LB_NFT_TABLE, name);
 }
 
-static bool groups_equal(const struct nft_served_group *left, const struct nft_served_group *right)
+static bool groups_equal(const struct lb_nft_served_group *left,
+			 const struct lb_nft_served_group *right)
 {
 	if (!left || !right || left->count != right->count)
 		return false;
@@ -101,7 +102,7 @@ static bool groups_equal(const struct nft_served_group *left, const struct nft_s
 
 enum service_change { SERVICE_ADD, SERVICE_DELETE };
 
-struct nft_value nft_service_key(uint32_t address, uint16_t port)
+struct nft_value lb_nft_service_key(uint32_t address, uint16_t port)
 {
 	struct nft_value key = {0};
 
@@ -111,30 +112,30 @@ struct nft_value nft_service_key(uint32_t address, uint16_t port)
 	return key;
 }
 
-static void change_service(struct nft_batch *batch, const struct nft_service *service,
+static void change_service(struct nft_batch *batch, const struct lb_nft_service *service,
 			   enum service_change change)
 {
 	char chain[NFT_NAME_SIZE];
-	struct nft_element element = {.key = nft_service_key(service->address, service->port),
+	struct nft_element element = {.key = lb_nft_service_key(service->address, service->port),
 				      .verdict = NFT_GOTO,
 				      .chain = chain,
 				      .comment = service->balancer_id};
 
 	group_name(service->group_id, chain);
 	if (change == SERVICE_ADD)
-		nft_elements_add(batch, &nft_services_map, &element, 1);
+		nft_elements_add(batch, &lb_nft_services_map, &element, 1);
 	else
-		nft_elements_delete(batch, &nft_services_map, &element, 1);
+		nft_elements_delete(batch, &lb_nft_services_map, &element, 1);
 }
 
-static bool service_equal(const struct nft_service *left, const struct nft_service *right)
+static bool service_equal(const struct lb_nft_service *left, const struct lb_nft_service *right)
 {
 	return left->address == right->address && left->port == right->port &&
 	       strcmp(left->group_id, right->group_id) == 0 &&
 	       strcmp(left->balancer_id, right->balancer_id) == 0;
 }
 
-static bool services_equal(const struct nft_served *left, const struct nft_served *right)
+static bool services_equal(const struct lb_nft_served *left, const struct lb_nft_served *right)
 {
 	if (left->service_count != right->service_count)
 		return false;
@@ -144,7 +145,7 @@ static bool services_equal(const struct nft_served *left, const struct nft_serve
 	return true;
 }
 
-static bool service_stands(const struct nft_served *served, const struct nft_service *service)
+static bool service_stands(const struct lb_nft_served *served, const struct lb_nft_service *service)
 {
 	for (size_t i = 0; i < served->service_count; i++)
 		if (service_equal(&served->services[i], service))
@@ -152,8 +153,8 @@ static bool service_stands(const struct nft_served *served, const struct nft_ser
 	return false;
 }
 
-static void change_services(struct nft_batch *batch, const struct nft_served *before,
-			    const struct nft_served *after)
+static void change_services(struct nft_batch *batch, const struct lb_nft_served *before,
+			    const struct lb_nft_served *after)
 {
 	if (services_equal(before, after))
 		return; // as with each change of a target's health
@@ -185,23 +186,23 @@ static size_t sort_unique(uint32_t *addresses, size_t count)
 	return kept;
 }
 
-static uint32_t *target_addresses(const struct nft_served *served, size_t *ret_count)
+static uint32_t *target_addresses(const struct lb_nft_served *served, size_t *ret_count)
 {
 	size_t count = 0;
 	uint32_t *addresses;
 
-	for (struct nft_served_group *group = served->groups; group; group = group->next)
+	for (struct lb_nft_served_group *group = served->groups; group; group = group->next)
 		count += group->count;
 	addresses = lb_allocate(count, sizeof(*addresses));
 	count = 0;
-	for (struct nft_served_group *group = served->groups; group; group = group->next)
+	for (struct lb_nft_served_group *group = served->groups; group; group = group->next)
 		for (size_t i = 0; i < group->count; i++)
 			addresses[count++] = group->endpoints[i].address;
 	*ret_count = sort_unique(addresses, count);
 	return addresses;
 }
 
-static uint32_t *service_addresses(const struct nft_served *served, size_t *ret_count)
+static uint32_t *service_addresses(const struct lb_nft_served *served, size_t *ret_count)
 {
 	uint32_t *addresses = lb_allocate(served->service_count, sizeof(*addresses));
 
@@ -220,8 +221,8 @@ static struct nft_element hairpin_element(uint32_t address)
 	return element;
 }
 
-static void change_hairpin_set(struct nft_batch *batch, const struct nft_served *before,
-			       const struct nft_served *after)
+static void change_hairpin_set(struct nft_batch *batch, const struct lb_nft_served *before,
+			       const struct lb_nft_served *after)
 {
 	size_t old_count, new_count, old_place = 0, new_place = 0;
 	scoped_free uint32_t *old = target_addresses(before, &old_count);
@@ -244,8 +245,8 @@ static void change_hairpin_set(struct nft_batch *batch, const struct nft_served 
 	}
 }
 
-static void change_hairpin_chain(struct nft_batch *batch, const struct nft_served *before,
-				 const struct nft_served *after)
+static void change_hairpin_chain(struct nft_batch *batch, const struct lb_nft_served *before,
+				 const struct lb_nft_served *after)
 {
 	size_t count, old_count;
 	scoped_free uint32_t *addresses = service_addresses(after, &count);
@@ -288,7 +289,7 @@ static void add_service_rule(struct nft_batch *batch, const char *chain)
 	nft_verdict_from_map(rule,
 			     NFT_FIELDS(NFT_FIELD_PROTOCOL, NFT_FIELD_IP_DESTINATION,
 					NFT_FIELD_PORT_DESTINATION),
-			     nft_services_map.name);
+			     lb_nft_services_map.name);
 	nft_rule_add(batch, rule);
 }
 
@@ -310,7 +311,7 @@ static void put_table(struct nft_batch *batch, const char *comment)
 	nft_table_add(batch, LB_NFT_TABLE, comment);
 	nft_table_delete(batch, LB_NFT_TABLE);
 	nft_table_add(batch, LB_NFT_TABLE, comment);
-	nft_set_add(batch, &nft_services_map);
+	nft_set_add(batch, &lb_nft_services_map);
 	nft_set_add(batch, &hairpin_set);
 	nft_chain_add(batch, &(struct nft_chain){.table = LB_NFT_TABLE, .name = "hairpin"});
 	add_nat_chain(batch, "prerouting", NF_INET_PRE_ROUTING, PRIORITY_DESTINATION_NAT);
@@ -321,25 +322,26 @@ static void put_table(struct nft_batch *batch, const char *comment)
 	add_hairpin_rule(batch);
 }
 
-void nft_plan_batch(const struct nft_served *before, const struct nft_served *after,
-		    const char *new_table, struct nft_batch *batch)
+void lb_nft_plan_batch(const struct lb_nft_served *before, const struct lb_nft_served *after,
+		       const char *new_table, struct nft_batch *batch)
 {
-	static const struct nft_served nothing;
+	static const struct lb_nft_served nothing;
 
 	nft_batch_set_owner(batch, LB_NFT_TABLE);
 	if (new_table) {
 		put_table(batch, new_table);
 		before = &nothing;
 	}
-	for (const struct nft_served_group *group = after->groups; group; group = group->next) {
-		const struct nft_served_group *standing = nft_served_group_find(before, group->id);
+	for (const struct lb_nft_served_group *group = after->groups; group; group = group->next) {
+		const struct lb_nft_served_group *standing =
+			lb_nft_served_group_find(before, group->id);
 
 		if (!groups_equal(standing, group))
 			put_group(batch, standing, group);
 	}
 	change_services(batch, before, after); // after their chains, before those that go
-	for (const struct nft_served_group *group = before->groups; group; group = group->next)
-		if (!nft_served_group_find(after, group->id))
+	for (const struct lb_nft_served_group *group = before->groups; group; group = group->next)
+		if (!lb_nft_served_group_find(after, group->id))
 			delete_group(batch, group->id);
 	change_hairpin_set(batch, before, after);
 	change_hairpin_chain(batch, before, after);

@@ -17,37 +17,38 @@ static void *copy_array(const void *array, size_t count, size_t size)
 	return copy;
 }
 
-static void group_free(struct nft_served_group *group)
+static void group_free(struct lb_nft_served_group *group)
 {
 	free(group->endpoints);
 	free(group);
 }
 
-void nft_served_release(struct nft_served *served)
+void lb_nft_served_release(struct lb_nft_served *served)
 {
-	struct nft_served_group *group;
+	struct lb_nft_served_group *group;
 
 	while ((group = served->groups)) {
 		served->groups = group->next;
 		group_free(group);
 	}
 	free(served->services);
-	*served = (struct nft_served){0};
+	*served = (struct lb_nft_served){0};
 }
 
-struct nft_served_group *nft_served_group_find(const struct nft_served *served, const char *id)
+struct lb_nft_served_group *lb_nft_served_group_find(const struct lb_nft_served *served,
+						     const char *id)
 {
-	struct nft_served_group *group = served->groups;
+	struct lb_nft_served_group *group = served->groups;
 
 	while (group && strcmp(group->id, id) != 0)
 		group = group->next;
 	return group;
 }
 
-static void group_add(struct nft_served *served, const char *id,
+static void group_add(struct lb_nft_served *served, const char *id,
 		      const struct lb_endpoint *endpoints, size_t count)
 {
-	struct nft_served_group *group = lb_allocate(1, sizeof(*group));
+	struct lb_nft_served_group *group = lb_allocate(1, sizeof(*group));
 
 	snprintf(group->id, sizeof(group->id), "%s", id);
 	group->endpoints = copy_array(endpoints, count, sizeof(*endpoints));
@@ -67,11 +68,11 @@ static bool is_replaced(const struct lb_plan *plan, const char *id)
 	return plan->resync;
 }
 
-static void copy_services(const struct lb_plan *plan, struct nft_served *after)
+static void copy_services(const struct lb_plan *plan, struct lb_nft_served *after)
 {
 	after->services = lb_allocate(plan->service_count, sizeof(*after->services));
 	for (size_t i = 0; i < plan->service_count; i++) {
-		struct nft_service *service = &after->services[i];
+		struct lb_nft_service *service = &after->services[i];
 
 		service->address = plan->services[i].address;
 		service->port = plan->services[i].port;
@@ -83,12 +84,12 @@ static void copy_services(const struct lb_plan *plan, struct nft_served *after)
 	after->service_count = plan->service_count;
 }
 
-void nft_served_after(const struct nft_served *before, const struct lb_plan *plan,
-		      struct nft_served *ret_after)
+void lb_nft_served_after(const struct lb_nft_served *before, const struct lb_plan *plan,
+			 struct lb_nft_served *ret_after)
 {
-	struct nft_served after = {0};
+	struct lb_nft_served after = {0};
 
-	for (const struct nft_served_group *group = before->groups; group; group = group->next)
+	for (const struct lb_nft_served_group *group = before->groups; group; group = group->next)
 		if (!is_replaced(plan, group->id))
 			group_add(&after, group->id, group->endpoints, group->count);
 	for (size_t i = 0; i < plan->group_count; i++)
@@ -104,20 +105,8 @@ void nft_served_after(const struct nft_served *before, const struct lb_plan *pla
 	*ret_after = after;
 }
 
-uint32_t nft_ipv4_at(const struct nft_value *value, size_t offset)
-{
-	const uint8_t *bytes = value->bytes + offset;
-
-	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
-	       bytes[3];
-}
-
-uint16_t nft_port_at(const struct nft_value *value, size_t offset)
-{
-	return (uint16_t)(value->bytes[offset] << 8 | value->bytes[offset + 1]);
-}
-
-static int read_group(int socket_fd, const char *name, struct nft_served *served, struct error *err)
+static int read_group(int socket_fd, const char *name, struct lb_nft_served *served,
+		      struct error *err)
 {
 	struct nft_set map = {.table = LB_NFT_TABLE,
 			      .name = name,
@@ -131,16 +120,16 @@ static int read_group(int socket_fd, const char *name, struct nft_served *served
 	endpoints = lb_allocate(list.count, sizeof(*endpoints));
 	for (size_t i = 0; i < list.count; i++)
 		endpoints[i] = (struct lb_endpoint){
-			.address = nft_ipv4_at(&list.elements[i].data, 0),
-			.port = nft_port_at(&list.elements[i].data, 4),
+			.address = nft_value_ipv4_at(&list.elements[i].data, 0),
+			.port = nft_value_port_at(&list.elements[i].data, 4),
 		};
 	group_add(served, name + strlen(LB_NFT_GROUP_PREFIX), endpoints, list.count);
 	return 0;
 }
 
-int nft_served_read(int netfilter_socket, struct nft_served *ret_served, struct error *err)
+int lb_nft_served_read(int netfilter_socket, struct lb_nft_served *ret_served, struct error *err)
 {
-	scoped(nft_served_release) struct nft_served served = {0};
+	scoped(lb_nft_served_release) struct lb_nft_served served = {0};
 	scoped_free struct nft_object *sets = NULL;
 	size_t count = 0;
 	int r = nft_sets_dump(netfilter_socket, LB_NFT_TABLE, &sets, &count, err);
@@ -154,6 +143,6 @@ int nft_served_read(int netfilter_socket, struct nft_served *ret_served, struct 
 		    read_group(netfilter_socket, sets[i].name, &served, err) < 0)
 			return -err->code;
 	*ret_served = served;
-	served = (struct nft_served){0};
+	served = (struct lb_nft_served){0};
 	return 0;
 }

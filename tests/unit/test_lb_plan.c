@@ -18,21 +18,21 @@ static const struct lb_plan_service services[] = {{0x0a000109, 80, "a", "front"}
 						  {0x0a000109, 81, "b", "front"}};
 
 // Applies the plan to `served` and returns the operations as text.
-static char *operations(struct nft_served *served, const struct lb_plan *plan)
+static char *operations(struct lb_nft_served *served, const struct lb_plan *plan)
 {
 	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
-	struct nft_served after;
+	struct lb_nft_served after;
 	struct buffer text = {0};
 
-	nft_served_after(served, plan, &after);
-	nft_plan_batch(served, &after, plan->resync ? "penstock blue" : NULL, batch);
+	lb_nft_served_after(served, plan, &after);
+	lb_nft_plan_batch(served, &after, plan->resync ? "penstock blue" : NULL, batch);
 	nft_batch_print(batch, &text);
-	nft_served_release(served);
+	lb_nft_served_release(served);
 	*served = after;
 	return buffer_take(&text);
 }
 
-static void everything(struct nft_served *served)
+static void everything(struct lb_nft_served *served)
 {
 	const struct lb_plan_group groups[] = {{"a", one, 1}, {"b", two, 2}};
 	const struct lb_plan plan = {.resync = true,
@@ -55,21 +55,21 @@ static void test_nothing_changes(void **state)
 				     .services_changed = true,
 				     .services = services,
 				     .service_count = 2};
-	struct nft_served served = {0};
+	struct lb_nft_served served = {0};
 	scoped_free char *text = NULL;
 
 	(void)state;
 	everything(&served);
 	text = operations(&served, &plan);
 	assert_string_equal(text, "");
-	nft_served_release(&served);
+	lb_nft_served_release(&served);
 }
 
 static void test_one_group_changes(void **state)
 {
 	const struct lb_plan_group groups[] = {{"b", one, 1}};
 	const struct lb_plan plan = {.groups = groups, .group_count = 1};
-	struct nft_served served = {0};
+	struct lb_nft_served served = {0};
 	scoped_free char *text = NULL;
 
 	(void)state;
@@ -82,12 +82,12 @@ static void test_one_group_changes(void **state)
 	assert_non_null(strstr(text, "delete elements: penstock_lb hairpin\n"
 				     "  element 0601000a 0601000a"));
 	assert_null(strstr(text, "element 0501000a 0501000a"));
-	assert_int_equal(nft_served_group_find(&served, "b")->count, 1);
+	assert_int_equal(lb_nft_served_group_find(&served, "b")->count, 1);
 	// The rule before drew 0 and 1: both numbers lead to the target that is left.
 	assert_non_null(strstr(text, "add elements: penstock_lb group-b\n"
 				     "  element 00000000  : 0501000a 00005000 0 [end]\n"
 				     "  element 00000001  : 0501000a 00005000 0 [end]"));
-	nft_served_release(&served);
+	lb_nft_served_release(&served);
 }
 
 static void test_a_group_goes(void **state)
@@ -98,7 +98,7 @@ static void test_a_group_goes(void **state)
 				     .services_changed = true,
 				     .services = services + 1,
 				     .service_count = 1};
-	struct nft_served served = {0};
+	struct lb_nft_served served = {0};
 	scoped_free char *text = NULL;
 
 	(void)state;
@@ -108,9 +108,9 @@ static void test_a_group_goes(void **state)
 	assert_null(strstr(text, "hairpin")); // both addresses and the VIP are still in use
 	assert_true(strstr(text, "services") <
 		    strstr(text, "delete chain: inet penstock_lb group-a"));
-	assert_null(nft_served_group_find(&served, "a"));
+	assert_null(lb_nft_served_group_find(&served, "a"));
 	assert_int_equal(served.service_count, 1);
-	nft_served_release(&served);
+	lb_nft_served_release(&served);
 }
 
 int main(void)
