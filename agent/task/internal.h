@@ -7,7 +7,8 @@
 //   network.c   the effects of VPCs, subnets, groups; balancers.c: of balancers, target groups
 //   record.c    a task's life as data: created, changed, recorded, finished, forgotten
 //   admit.c     choosing identities, the ledger of promised capacity
-//   steps.c     the table of steps; images.c, plumbing.c and launch.c hold the steps themselves
+//   steps.c     the table of steps; images.c, place.c (cell, disk), plumbing.c (eni, policy,
+//               link) and launch.c (volumes, vmm, guest, targets) hold the steps themselves
 //   cells.c     the connections to the shims: what they say, adoption
 //   reboot.c    tasks of an earlier boot
 //   measure.c   metrics; meter.c: metering
@@ -279,7 +280,7 @@ int image_apply(void *object, struct error *err);
 int image_undo(void *object, struct error *err);
 void images_close(struct task *task);
 
-// plumbing.c
+// place.c
 // Starts a janitor for the step that calls it. WALK_WAIT, or the error of the one before.
 int task_wait_for_janitor(struct task *task, const char *argument, int kept_fd, janitor_work work,
 			  struct error *err);
@@ -290,6 +291,8 @@ int cell_limit_cpu(struct task *task, struct error *err);
 int cell_kill(struct task *task, struct error *err); // WALK_WAIT until the cell is empty
 int disk_apply(void *object, struct error *err);
 int disk_undo(void *object, struct error *err);
+
+// plumbing.c
 int eni_apply(void *object, struct error *err);
 int eni_undo(void *object, struct error *err);
 int policy_apply(void *object, struct error *err);
