@@ -297,6 +297,7 @@ int eni_apply(void *object, struct error *err);
 int eni_undo(void *object, struct error *err);
 int policy_apply(void *object, struct error *err);
 int policy_undo(void *object, struct error *err);
+bool task_is_of_vpc(const struct task *task, const struct network_vpc *vpc); // and not STOPPED
 // All tasks of the VPC: the rules of others may be gone with its table. And those that wait for it.
 void policy_again(struct network_vpc *vpc);
 void policy_retry(struct network_vpc *vpc);

@@ -103,11 +103,6 @@ static int compare_enis(const void *one, const void *other)
 	return strcmp((*first)->status.network.eni_id, (*second)->status.network.eni_id);
 }
 
-static bool is_live_in(const struct task *task, const struct network_vpc *vpc)
-{
-	return is_live(task) && strcmp(task->status.network.vpc_id, vpc->id) == 0;
-}
-
 static void index_tasks(const struct network_vpc *vpc, struct arena *arena,
 			struct eni_index *ret_index)
 {
@@ -115,11 +110,11 @@ static void index_tasks(const struct network_vpc *vpc, struct arena *arena,
 	struct eni_index index = {0};
 
 	for (const struct task *task = tasks; task; task = task->next)
-		index.count += is_live_in(task, vpc);
+		index.count += task_is_of_vpc(task, vpc);
 	index.tasks = arena_array(arena, struct task *, index.count + 1);
 	index.count = 0;
 	for (struct task *task = tasks; task; task = task->next)
-		if (is_live_in(task, vpc))
+		if (task_is_of_vpc(task, vpc))
 			index.tasks[index.count++] = task;
 	qsort(index.tasks, index.count, sizeof(*index.tasks), compare_enis);
 	*ret_index = index;

@@ -132,7 +132,7 @@ int policy_apply(void *object, struct error *err)
 	return WALK_WAIT;
 }
 
-static bool is_of_vpc(const struct task *task, const struct network_vpc *vpc)
+bool task_is_of_vpc(const struct task *task, const struct network_vpc *vpc)
 {
 	return task->status.last_status != TASK_STOPPED &&
 	       strcmp(task->status.network.vpc_id, vpc->id) == 0;
@@ -141,7 +141,7 @@ static bool is_of_vpc(const struct task *task, const struct network_vpc *vpc)
 void policy_again(struct network_vpc *vpc)
 {
 	for (struct task *task = vpc->engine->tasks; task; task = task->next) {
-		if (!is_of_vpc(task, vpc))
+		if (!task_is_of_vpc(task, vpc))
 			continue;
 		walk_look_again(&task->walk, STEP_POLICY);
 		task_ready(task);
@@ -151,7 +151,7 @@ void policy_again(struct network_vpc *vpc)
 void policy_retry(struct network_vpc *vpc)
 {
 	for (struct task *task = vpc->engine->tasks; task; task = task->next)
-		if (is_of_vpc(task, vpc) && task->walk.direction == WALK_UP &&
+		if (task_is_of_vpc(task, vpc) && task->walk.direction == WALK_UP &&
 		    task->walk.standing == STEP_POLICY)
 			task_ready(task);
 }
