@@ -25,8 +25,8 @@ struct key {
 struct metering {
 	char *path;
 	int fd;
-	struct key *keys; // a ring
-	size_t key_count, key_next;
+	struct key *keys; // a ring; a slot of zeros is empty
+	size_t key_next;
 	size_t unsynced; // of the newest keys
 };
 
@@ -37,7 +37,7 @@ static struct key key_hash(const char *text)
 
 static bool key_known(const struct metering *metering, struct key key)
 {
-	for (size_t i = 0; i < metering->key_count; i++)
+	for (size_t i = 0; i < KEYS_MAX; i++)
 		if (metering->keys[i].first == key.first && metering->keys[i].second == key.second)
 			return true;
 	return false;
@@ -47,16 +47,15 @@ static void key_add(struct metering *metering, struct key key)
 {
 	metering->keys[metering->key_next] = key;
 	metering->key_next = (metering->key_next + 1) % KEYS_MAX;
-	if (metering->key_count < KEYS_MAX)
-		metering->key_count++;
 }
 
 // A failed sync is told once, and what it did not write is dropped: these records are not there.
 static void keys_forget_unsynced(struct metering *metering)
 {
-	metering->key_next = (metering->key_next + KEYS_MAX - metering->unsynced) % KEYS_MAX;
-	metering->key_count -= metering->unsynced;
-	metering->unsynced = 0;
+	for (; metering->unsynced > 0; metering->unsynced--) {
+		metering->key_next = (metering->key_next + KEYS_MAX - 1) % KEYS_MAX;
+		metering->keys[metering->key_next] = (struct key){0};
+	}
 }
 
 // The key of a line is what stands before "stoppedAt" (metering_format_key).

@@ -260,6 +260,35 @@ static void test_failed_sync(void **state)
 	metering_close(metering);
 }
 
+// As many as are remembered, and some: the newest of them stand in front of older ones.
+static void test_failed_sync_of_a_full_ring(void **state)
+{
+	struct metering *metering;
+	char task_id[32];
+
+	(void)state;
+	assert_int_equal(metering_open(path, &metering, &err), 0);
+	for (int i = 0; i < 8192 + 10; i++) {
+		snprintf(task_id, sizeof(task_id), "t-%d", i);
+		append(metering, task_id, 1000);
+	}
+	assert_int_equal(metering_sync(metering, &err), 0);
+	append(metering, "lost-1", 1000);
+	append(metering, "lost-2", 1000);
+	sync_failure = EIO;
+	assert_int_equal(metering_sync(metering, &err), -EIO);
+	sync_failure = 0;
+	append(metering, "lost-1", 1000);
+	append(metering, "lost-2", 1000);
+	assert_int_equal(count_lines(path), 8192 + 10 + 4);
+	for (int i = 12; i < 8192 + 10; i++) {
+		snprintf(task_id, sizeof(task_id), "t-%d", i);
+		append(metering, task_id, 1000);
+	}
+	assert_int_equal(count_lines(path), 8192 + 10 + 4);
+	metering_close(metering);
+}
+
 static void test_bad_path(void **state)
 {
 	struct metering *metering;
@@ -281,6 +310,7 @@ int main(void)
 		cmocka_unit_test_setup(test_long_file, setup),
 		cmocka_unit_test_setup(test_no_space, setup),
 		cmocka_unit_test_setup(test_failed_sync, setup),
+		cmocka_unit_test_setup(test_failed_sync_of_a_full_ring, setup),
 		cmocka_unit_test(test_bad_path),
 	};
 
