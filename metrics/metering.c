@@ -27,7 +27,8 @@ struct metering {
 	int fd;
 	struct key *keys; // a ring; a slot of zeros is empty
 	size_t key_next;
-	size_t unsynced; // of the newest keys
+	size_t unsynced;   // of the newest keys
+	struct error lost; // the sync at a rotation failed: told by the next metering_sync()
 };
 
 static struct key key_hash(const char *text)
@@ -189,6 +190,17 @@ int metering_open(const char *path, struct metering **ret_metering, struct error
 	return 0;
 }
 
+static int sync_file(struct metering *metering, struct error *err)
+{
+	if (fdatasync(metering->fd) < 0) {
+		error_errno(err, "metering file %s: sync", metering->path);
+		keys_forget_unsynced(metering);
+		return -err->code;
+	}
+	metering->unsynced = 0;
+	return 0;
+}
+
 static int follow_rotation(struct metering *metering, struct error *err)
 {
 	struct stat open_status, path_status;
@@ -198,8 +210,11 @@ static int follow_rotation(struct metering *metering, struct error *err)
 	if (stat(metering->path, &path_status) == 0 && open_status.st_ino == path_status.st_ino &&
 	    open_status.st_dev == path_status.st_dev)
 		return 0;
-	if (metering_sync(metering, err) < 0) // what stands in the old one
+	// What stands in the old one is others': they have to hear of its failure.
+	if (metering->unsynced > 0 && sync_file(metering, err) < 0) {
+		metering->lost = *err;
 		return -err->code;
+	}
 	return open_file(metering, err);
 }
 
@@ -243,11 +258,9 @@ int metering_append(struct metering *metering, const struct metering_record *rec
 
 int metering_sync(struct metering *metering, struct error *err)
 {
-	if (fdatasync(metering->fd) < 0) {
-		error_errno(err, "metering file %s: sync", metering->path);
-		keys_forget_unsynced(metering);
-		return -err->code;
-	}
-	metering->unsynced = 0;
-	return 0;
+	if (!metering->lost.code)
+		return sync_file(metering, err);
+	*err = metering->lost;
+	error_clear(&metering->lost);
+	return -err->code;
 }

@@ -289,6 +289,27 @@ static void test_failed_sync_of_a_full_ring(void **state)
 	metering_close(metering);
 }
 
+// Whose record could not be synced is not who found that out.
+static void test_failed_sync_at_a_rotation(void **state)
+{
+	struct metering_record other = record_of("t-2", 1000, 1000);
+	struct metering *metering;
+
+	(void)state;
+	assert_int_equal(metering_open(path, &metering, &err), 0);
+	append(metering, "t-1", 1000);
+	assert_int_equal(rename(path, rotated), 0);
+	sync_failure = EIO;
+	assert_int_equal(metering_append(metering, &other, &err), -EIO);
+	sync_failure = 0; // a kernel tells of it once
+	assert_int_equal(metering_sync(metering, &err), -EIO);
+	append(metering, "t-1", 1000);
+	append(metering, "t-2", 1000);
+	assert_int_equal(metering_sync(metering, &err), 0);
+	assert_int_equal(count_lines(path), 2);
+	metering_close(metering);
+}
+
 static void test_bad_path(void **state)
 {
 	struct metering *metering;
@@ -311,6 +332,7 @@ int main(void)
 		cmocka_unit_test_setup(test_no_space, setup),
 		cmocka_unit_test_setup(test_failed_sync, setup),
 		cmocka_unit_test_setup(test_failed_sync_of_a_full_ring, setup),
+		cmocka_unit_test_setup(test_failed_sync_at_a_rotation, setup),
 		cmocka_unit_test(test_bad_path),
 	};
 
