@@ -202,11 +202,24 @@ static void take(struct ipam *ipam, uint32_t offset)
 	ipam->used++;
 }
 
+static struct ipam_counts counts_with(const struct ipam *ipam, uint32_t cooling)
+{
+	return (struct ipam_counts){
+		.total = ipam->size,
+		.reserved = RESERVED_FIRST + RESERVED_LAST,
+		.used = ipam->used,
+		.cooling = cooling,
+		.free = ipam->size - RESERVED_FIRST - RESERVED_LAST - ipam->used - cooling,
+	};
+}
+
 int ipam_lease(struct ipam *ipam, int64_t now_ms, uint32_t *ret_address, struct error *err)
 {
-	struct ipam_counts counts = ipam_count(ipam, now_ms);
+	struct ipam_counts counts;
 	uint32_t offset;
 
+	cooling_expire(ipam, now_ms);
+	counts = counts_with(ipam, (uint32_t)ipam->heap_count);
 	if (counts.free == 0)
 		return error_set(err, ENOSPC,
 				 "subnet %s: no free address: %u used, %u reserved, %u cooling",
@@ -284,16 +297,11 @@ bool ipam_cool(struct ipam *ipam, uint32_t address, int64_t until_ms)
 	return true;
 }
 
-struct ipam_counts ipam_count(struct ipam *ipam, int64_t now_ms)
+struct ipam_counts ipam_count(const struct ipam *ipam, int64_t now_ms)
 {
-	struct ipam_counts counts = {
-		.total = ipam->size,
-		.reserved = RESERVED_FIRST + RESERVED_LAST,
-		.used = ipam->used,
-	};
+	uint32_t cooling = 0;
 
-	cooling_expire(ipam, now_ms);
-	counts.cooling = (uint32_t)ipam->heap_count;
-	counts.free = counts.total - counts.reserved - counts.used - counts.cooling;
-	return counts;
+	for (size_t i = 0; i < ipam->heap_count; i++)
+		cooling += ipam->heap[i].until_ms > now_ms;
+	return counts_with(ipam, cooling);
 }

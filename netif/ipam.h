@@ -114,4 +114,5 @@ void ipam_return(struct ipam *ipam, uint32_t address);
 bool ipam_cool(struct ipam *ipam, uint32_t address, int64_t until_ms);
 
 bool ipam_is_leased(const struct ipam *ipam, uint32_t address);
-struct ipam_counts ipam_count(struct ipam *ipam, int64_t now_ms);
+// As ipam_lease() would find it by `now_ms`; frees nothing. Linear in the cooling addresses.
+struct ipam_counts ipam_count(const struct ipam *ipam, int64_t now_ms);

@@ -228,7 +228,8 @@ static void measure_connections(struct network_vpc *vpc)
 static void measure_subnets(struct engine *engine)
 {
 	for (struct network_subnet *subnet = engine->subnets; subnet; subnet = subnet->next) {
-		struct ipam_counts counts = ipam_count(subnet->ipam, clock_wall_ms());
+		struct ipam_counts counts =
+			ipam_count(subnet->ipam, network_lease_ms(engine, subnet));
 		const struct {
 			const char *state;
 			uint32_t count;

@@ -327,6 +327,23 @@ static void test_adopt_ends_cooling(void **state)
 	ipam_free(ipam);
 }
 
+// Who counts may be ahead of who leases.
+static void test_counting_frees_nothing(void **state)
+{
+	struct ipam *ipam = new_ipam("10.0.1.0/28");
+	struct error err = {0};
+	uint32_t address = 0;
+
+	(void)state;
+	for (int i = 0; i < 11; i++)
+		address = lease(ipam, 0);
+	assert_true(ipam_release(ipam, address, 100));
+	assert_counts(ipam, 100, 10, 0);
+	assert_counts(ipam, 99, 10, 1);
+	assert_int_equal(ipam_lease(ipam, 99, &address, &err), -ENOSPC);
+	ipam_free(ipam);
+}
+
 static void test_cool(void **state)
 {
 	struct ipam *ipam = new_ipam("10.0.1.0/28");
@@ -433,6 +450,7 @@ int main(void)
 		cmocka_unit_test(test_release_is_strict),
 		cmocka_unit_test(test_adopt),
 		cmocka_unit_test(test_adopt_ends_cooling),
+		cmocka_unit_test(test_counting_frees_nothing),
 		cmocka_unit_test(test_cool),
 		cmocka_unit_test(test_largest_subnet),
 		cmocka_unit_test(test_against_model),
