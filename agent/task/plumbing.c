@@ -159,8 +159,11 @@ void policy_retry(struct network_vpc *vpc)
 int policy_undo(void *object, struct error *err)
 {
 	struct task *task = object;
-	struct network_vpc *vpc = network_vpc_find(task->engine, task->status.network.vpc_id);
+	const char *vpc_id = task->status.network.vpc_id;
+	struct network_vpc *vpc = network_vpc_find(task->engine, vpc_id);
 
+	if (!vpc && engine_object(task->engine, MODEL_VPC, vpc_id)) // its tables may still hold it
+		return error_set(err, EAGAIN, "vpc %s is not open", vpc_id);
 	if (!vpc)
 		return 0; // gone with its namespace
 	if (task->policy == POLICY_SENT)

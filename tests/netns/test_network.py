@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from harness import documents
-from harness.client import PATIENCE, eventually
+from harness.client import PATIENCE, eventually, is_stopped
 from harness.documents import ANYWHERE, IDLE, WEB, group, shell, target_group, task, tcp
 
 OUTSIDE = "192.168.70.0/24"
@@ -432,14 +432,30 @@ def test_a_busy_neighbour_in_the_namespace_is_looked_at_now_and_then(host, netwo
     assert host.log_tail(10 * changes).count(said) <= 1 + seconds < changes
 
 
-def test_a_vpc_that_cannot_be_opened_ends_no_task(host, network):
-    network.run_task("t", task())
+def restart_with_a_vpc_that_cannot_be_opened(host):
     host.kill()
     nft(host, "flush table inet penstock; delete table inet penstock")
     nft(host, "add table inet penstock; add set inet penstock eni_source { type mark; }")  # not as it must be
     host.start()
-    assert "eni_source" in network.get("/v1/vpcs/net")["status"]["error"]
+    assert "eni_source" in host.client.get("/v1/vpcs/net")["status"]["error"]
+
+
+def test_a_vpc_that_cannot_be_opened_ends_no_task(host, network):
+    network.run_task("t", task())
+    restart_with_a_vpc_that_cannot_be_opened(host)
     nft(host, "delete table inet penstock")
     eventually(lambda: has_policy(host, "t"))
     assert network.task("t")["status"]["lastStatus"] == "RUNNING"
     assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
+
+
+def test_a_task_leaves_a_vpc_that_cannot_be_opened_once_it_can(host, network):
+    """Its membership is not given up for gone: it would stand when the VPC is read again."""
+    network.run_task("t", task())
+    restart_with_a_vpc_that_cannot_be_opened(host)
+    network.request("POST", "/v1/tasks/t/stop").expect(200)
+    waiting = network.wait_task("t", lambda status: status.get("undoError") or is_stopped(status))["status"]
+    assert waiting["undoError"] == "policy: vpc net is not open", waiting
+    nft(host, "delete table inet penstock")
+    assert network.wait_task("t", is_stopped)["status"]["stopCode"] == "UserInitiated"
+    network.delete("/v1/security-groups/web").expect(204)
