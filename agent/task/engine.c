@@ -38,7 +38,7 @@ void task_arm_timer(struct task *task)
 {
 	int64_t wake_us = walk_wake_us(&task->walk);
 
-	if (task->guest_deadline_us && task->guest_deadline_us < wake_us)
+	if (walk_waits_at(&task->walk, STEP_GUEST) && task->guest_deadline_us < wake_us)
 		wake_us = task->guest_deadline_us;
 	if (task->adopting)
 		wake_us = task->adopt_wake_us;

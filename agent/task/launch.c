@@ -192,7 +192,6 @@ int guest_apply(void *object, struct error *err)
 			clock_monotonic_us() + start_allowance_ms(task->spec) * 1000;
 	if (clock_monotonic_us() < task->guest_deadline_us)
 		return WALK_WAIT;
-	task->guest_deadline_us = 0;
 	return error_set(err, ETIMEDOUT,
 			 "ContainerRuntimeTimeoutError: the containers did not start");
 }

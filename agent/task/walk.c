@@ -46,6 +46,11 @@ void walk_look_again(struct walk *walk, size_t step)
 	leave(walk);
 }
 
+bool walk_waits_at(const struct walk *walk, size_t step)
+{
+	return walk->entered_us != 0 && present_step(walk) == step;
+}
+
 static int64_t deadline_us(const struct walk *walk)
 {
 	const struct walk_step *step = &walk->steps[present_step(walk)];

@@ -79,6 +79,9 @@ void walk_turn_down(struct walk *walk);
 // Going up, it looks at this step and those above it once more: what stood may be gone.
 void walk_look_again(struct walk *walk, size_t step);
 
+// It called this step, which is to be called again.
+bool walk_waits_at(const struct walk *walk, size_t step);
+
 // When walk_advance() wants to be called at the latest (a deadline or a retry); INT64_MAX: never.
 int64_t walk_wake_us(const struct walk *walk);
 

@@ -254,10 +254,12 @@ static void test_what_stood_is_looked_at_again(void **state)
 	(void)state;
 	world.apply_result[4] = WALK_WAIT;
 	assert_false(walk_advance(&walk, NULL, &observer));
+	assert_true(walk_waits_at(&walk, 4) && !walk_waits_at(&walk, 3));
 	walk_look_again(&walk, 2);
 	world.apply_result[2] = -ENOBUFS;
 	assert_false(walk_advance(&walk, NULL, &observer));
 	assert_int_equal(walk.direction, WALK_UP); // it stood, so it gets another chance
+	assert_false(walk_waits_at(&walk, 4) || walk_waits_at(&walk, 2));
 	assert_string_equal(world.order, "+0+1+2+3+4+2");
 	walk_turn_down(&walk);
 	assert_true(walk_advance(&walk, NULL, &observer));
