@@ -312,10 +312,12 @@ static void set_state(struct task *task, enum task_state state)
 		finish(task);
 }
 
-// It ran, and waits at a step below: a table to be mended, say.
+// It ran, or was to, and waits at a step below: a table to be mended, say.
 static bool is_looked_over(const struct task *task)
 {
-	return task->walk.direction == WALK_UP && task->status.started_ms != 0;
+	bool waits_below = task->launched && task->walk.standing < STEP_VMM;
+
+	return task->walk.direction == WALK_UP && (task->status.started_ms != 0 || waits_below);
 }
 
 void task_advance(struct task *task)

@@ -459,3 +459,16 @@ def test_a_task_leaves_a_vpc_that_cannot_be_opened_once_it_can(host, network):
     nft(host, "delete table inet penstock")
     assert network.wait_task("t", is_stopped)["status"]["stopCode"] == "UserInitiated"
     network.delete("/v1/security-groups/web").expect(204)
+
+
+def test_a_start_that_waits_for_its_vpc_ends_with_its_guest(host, network):
+    setup = shell("setup", IDLE, essential=False)
+    after = [{"containerName": "setup", "condition": "COMPLETE"}]
+    network.put("/v1/tasks/t", task(setup, shell("main", IDLE, dependsOn=after))).expect(201)
+    network.wait_log("t", "up", "setup")
+    restart_with_a_vpc_that_cannot_be_opened(host)
+    host.kill_in_task("t", "KILL", "")
+    ended = network.wait_task("t", lambda status: status["desiredStatus"] == "STOPPED")["status"]
+    assert ended["stopCode"] == "InfrastructureHealth", ended
+    nft(host, "delete table inet penstock")
+    network.wait_task("t", is_stopped)
