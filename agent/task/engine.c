@@ -417,8 +417,6 @@ int engine_start(struct engine *engine, struct error *err)
 		return -err->code;
 	for (struct task *task = engine->tasks; task; task = task->next)
 		cell_adopt_task(task);
-	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
-		reaper_kick(&vpc->reaper); // what an earlier agent had retired
 	reaper_kick(&engine->disk_reaper);
 	reaper_kick(&engine->cell_reaper);
 	engine_turn(engine);

@@ -214,6 +214,7 @@ static int vpc_open(struct engine *engine, const char *id, struct error *err)
 	vpc->next = engine->vpcs;
 	engine->vpcs = vpc;
 	policy_again(vpc);
+	reaper_kick(&vpc->reaper); // what was retired while it was not open
 	return 0;
 }
 

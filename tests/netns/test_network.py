@@ -472,3 +472,12 @@ def test_a_start_that_waits_for_its_vpc_ends_with_its_guest(host, network):
     assert ended["stopCode"] == "InfrastructureHealth", ended
     nft(host, "delete table inet penstock")
     network.wait_task("t", is_stopped)
+
+
+def test_what_was_retired_goes_when_its_vpc_opens_at_last(host, network):
+    inside = ("ip", "-n", f"penstock-{host.install}-net")
+    restart_with_a_vpc_that_cannot_be_opened(host)
+    host.run(*inside, "tuntap", "add", "dev", "ps0000000000000", "mode", "tap")
+    host.run(*inside, "link", "set", "ps0000000000000", "group", "113", "alias", f"penstock {host.install} eni-old")
+    nft(host, "delete table inet penstock")
+    eventually(lambda: "ps0000000000000" not in host.run(*inside, "link").stdout)
