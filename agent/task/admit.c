@@ -184,9 +184,7 @@ int task_admit(struct engine *engine, const struct model_object *object, struct 
 		.drain_seconds = TASK_DRAIN_DEFAULT,
 	};
 
-	if (engine->stopping)
-		return error_set(err, EAGAIN, "every task is being stopped: no new one is taken");
-	if (admit_capacity(engine, object->task, err) < 0 ||
+	if (engine_admits(engine, err) < 0 || admit_capacity(engine, object->task, err) < 0 ||
 	    choose_uid(engine, &status.uid, err) < 0 ||
 	    choose_network(engine, object->task, arena, &status.network, err) < 0)
 		return -err->code;

@@ -423,17 +423,31 @@ int engine_start(struct engine *engine, struct error *err)
 	return 0;
 }
 
+int engine_admits(const struct engine *engine, struct error *err)
+{
+	if (engine->stopping)
+		return error_set(err, EAGAIN,
+				 "stopping: every task is stopped, no new one is taken");
+	if (engine->unreadable[0])
+		return error_set(
+			err, EAGAIN,
+			"the record of task %s cannot be read: what it has of the host may be "
+			"in use, no new task is taken",
+			engine->unreadable);
+	return 0;
+}
+
 bool engine_is_ready(const struct engine *engine, struct error *err)
 {
 	unsigned adopting = 0;
 
 	for (const struct task *task = engine->tasks; task; task = task->next)
 		adopting += task->adopting;
-	if (engine->stopping)
-		error_set(err, EAGAIN, "stopping: every task is stopped, new ones are not taken");
-	else if (adopting > 0)
+	if (engine_admits(engine, err) < 0)
+		return false;
+	if (adopting > 0)
 		error_set(err, EAGAIN, "starting: tasks not taken up yet: %u", adopting);
-	return !engine->stopping && adopting == 0;
+	return adopting == 0;
 }
 
 void engine_leave(struct engine *engine)

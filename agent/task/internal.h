@@ -168,6 +168,7 @@ struct engine {
 	struct fault_plan fault;
 	struct engine_capacity capacity; // totals only
 	bool stopping;                   // all tasks, for good
+	char unreadable[NETIF_ID_SIZE];  // a task whose record is: nobody knows its address and uid
 
 	struct object *objects[MODEL_KIND_COUNT];
 	struct network_vpc *vpcs;
@@ -194,6 +195,8 @@ struct engine {
 // engine.c
 void timer_arm(struct event *timer, int64_t wake_us); // monotonic; INT64_MAX: never
 void task_arm_timer(struct task *task);
+// Whether new tasks are taken: -EAGAIN says why not.
+int engine_admits(const struct engine *engine, struct error *err);
 
 // objects.c
 int objects_load(struct engine *engine, struct error *err);

@@ -220,6 +220,7 @@ static int load_task(const struct store_object *stored, void *context)
 		error_set(&err, EBADMSG, "status: there is no driver %s", task->status.driver);
 	if (err.code) { // never touched: an operator has to look
 		log_error(&(struct log_context){.task = task->id}, "record: %s", err.message);
+		snprintf(engine->unreadable, sizeof(engine->unreadable), "%s", task->id);
 		task_free(task);
 		return 0;
 	}

@@ -67,7 +67,8 @@ int engine_object_check(struct engine *engine, enum model_kind kind, const char 
 // --- Tasks ---
 
 // What a task would get, or gets: chosen, admitted, not stored. -ENOSPC: no capacity, with numbers;
-// -EAGAIN: all are being stopped. The status lives in the arena.
+// -EAGAIN: all are being stopped, or the record of one cannot be read. The status lives in the
+// arena.
 int engine_task_plan(struct engine *engine, const struct model_object *object, struct arena *arena,
 		     struct task_status *ret_status, struct error *err);
 // The same, and takes it on: puts spec (the canonical text), status and references into the store
@@ -115,7 +116,7 @@ struct engine_host {
 	const char *boot_id;
 };
 struct engine_host engine_host(struct engine *engine);
-// False, and why, until everything found at the start was taken up, and once all is being stopped.
+// False, and why, until everything found at the start was taken up, and while no new task is taken.
 bool engine_is_ready(const struct engine *engine, struct error *err);
 
 // Measures every task, ENI, subnet and target anew into the registry, a slice at each call: true

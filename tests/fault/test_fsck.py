@@ -235,6 +235,24 @@ def test_a_task_whose_record_cannot_be_read_is_not_repaired_away(host, network):
     assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
 
 
+def test_no_new_task_while_a_record_cannot_be_read(host, network):
+    """It would be given what the cell of the other one has: its address, its uid."""
+    network.run_task("t", task())
+    host.kill()
+    before = set_status(host, "t", '{"damaged": true}')
+    host.start(until="/healthz")
+    refused = network.put("/v1/tasks/late", task())
+    assert (refused.status, refused.json["code"]) == (503, "Unavailable")
+    assert "record of task t cannot be read" in refused.json["message"]
+    assert network.put("/v1/tasks/late", task(), dryRun="true").status == 503
+    ready = network.raw("GET", "/readyz")
+    assert ready.status == 503 and "record of task t" in ready.text
+    host.kill()
+    set_status(host, "t", before)
+    host.start()
+    network.run_task("late", task())
+
+
 def test_another_installs_things_are_left_alone(host, network):
     other = f"penstock-{host.install}x-ghost"
     host.run("ip", "netns", "add", other)
