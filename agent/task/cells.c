@@ -194,7 +194,8 @@ static void connect_again(struct task *task)
 		shim_ended(task);
 		return;
 	}
-	if (result == 0 || is_own_fault(result))
+	task->adopt_own_fault = is_own_fault(result);
+	if (result == 0 || task->adopt_own_fault)
 		task->adopt_until_us = clock_monotonic_us() + ADOPT_DEADLINE_US;
 	task->adopt_wake_us =
 		result == 0 ? task->adopt_until_us : clock_monotonic_us() + ADOPT_RETRY_US;
@@ -205,14 +206,19 @@ static void connect_again(struct task *task)
 	task_ready(task);
 }
 
+// There is no way to ask an unreachable shim to stop its task.
+static bool is_worth_waiting_for(const struct task *task)
+{
+	return task->adopt_own_fault || (task->status.desired_status != TASK_STOPPED &&
+					 clock_monotonic_us() < task->adopt_until_us);
+}
+
 void cell_adopt_again(struct task *task)
 {
 	const struct log_context context = {task->id, task->status.network.eni_id};
 	struct error err = {0};
 
-	// Who is to stop is not waited for: there is no way to ask.
-	if (task->channel_fd < 0 && task->status.desired_status != TASK_STOPPED &&
-	    clock_monotonic_us() < task->adopt_until_us) {
+	if (task->channel_fd < 0 && is_worth_waiting_for(task)) {
 		connect_again(task);
 		return;
 	}

@@ -117,6 +117,7 @@ struct task {
 	bool adopting;          // after a restart: waits for the shim's first word
 	int64_t adopt_wake_us;  // ... and is looked at then
 	int64_t adopt_until_us; // ... for the last time at the first look after this
+	bool adopt_own_fault;   // the agent could not try to connect
 	bool launched;          // the VMM was started, by this agent or an earlier one
 	bool stop_sent;
 	int64_t guest_deadline_us; // of the guest's start or stop; 0: none
