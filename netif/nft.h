@@ -90,6 +90,7 @@ size_t nft_batch_count(const struct nft_batch *batch); // operations
 // (no permission, no memory …), or nothing behind some barrier. An empty batch is success.
 int nft_batch_send(struct nft_batch *batch, int socket_fd, struct error *err);
 
+bool nft_batch_has_owner(const struct nft_batch *batch, const char *owner);
 // After a send: why this owner's operations were taken out, or NULL: they stand.
 const struct error *nft_batch_failure(const struct nft_batch *batch, const char *owner);
 size_t nft_batch_failure_count(const struct nft_batch *batch);

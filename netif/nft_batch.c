@@ -369,6 +369,11 @@ int nft_batch_send(struct nft_batch *batch, int socket_fd, struct error *err)
 	return 0;
 }
 
+bool nft_batch_has_owner(const struct nft_batch *batch, const char *owner)
+{
+	return owner_find(batch, owner) < batch->owner_count;
+}
+
 const struct error *nft_batch_failure(const struct nft_batch *batch, const char *owner)
 {
 	size_t i = owner_find(batch, owner);

@@ -155,9 +155,9 @@ static const struct error *refusal(const struct network_vpc *vpc, const char *wh
 {
 	char owner[2 * NETIF_ID_SIZE];
 
-	if (vpc->refused.code)
-		return &vpc->refused;
 	snprintf(owner, sizeof(owner), "%s %s", what, id);
+	if (vpc->refused.code && nft_batch_has_owner(vpc->batch, owner))
+		return &vpc->refused;
 	return nft_batch_failure(vpc->batch, owner);
 }
 
@@ -201,15 +201,6 @@ static bool is_of_vpc(struct engine *engine, const struct model_object *object,
 	return id && strcmp(id, vpc->id) == 0;
 }
 
-// Or may have been, when it is deleted.
-static bool was_of_vpc(struct engine *engine, const struct changed_object *changed,
-		       const struct network_vpc *vpc)
-{
-	const struct model_object *object = engine_object(engine, changed->kind, changed->id);
-
-	return !object || is_of_vpc(engine, object, vpc);
-}
-
 static const struct error *balancing_failure(struct engine *engine,
 					     const struct changed_object *changed)
 {
@@ -221,6 +212,7 @@ static const struct error *balancing_failure(struct engine *engine,
 	return vpc_id ? lb_vpc_failure(engine->lb, vpc_id) : NULL;
 }
 
+// Of any VPC: it may have left another one than it is in now.
 static const struct error *refusal_of(struct engine *engine, const struct changed_object *changed)
 {
 	const struct effect *effect = effect_of(changed->kind);
@@ -228,7 +220,7 @@ static const struct error *refusal_of(struct engine *engine, const struct change
 
 	for (struct network_vpc *vpc = engine->vpcs; vpc && effect->owner && !refused;
 	     vpc = vpc->next)
-		if (vpc->batch && was_of_vpc(engine, changed, vpc))
+		if (vpc->batch)
 			refused = refusal(vpc, effect->owner, changed->id);
 	return refused ? refused : balancing_failure(engine, changed);
 }
