@@ -77,9 +77,6 @@ _Noreturn static void child_main(int report_fd, int kept_fd, pid_t parent, janit
 {
 	struct error err = {0};
 
-	// libevent's handlers would tell the agent of a signal that is for us.
-	signal(SIGTERM, SIG_DFL);
-	signal(SIGINT, SIG_DFL);
 	// Numbers 3 (kept) and 4 (report); everything else of the agent's goes.
 	report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, 10);
 	kept_fd = kept_fd < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC)
@@ -94,6 +91,26 @@ _Noreturn static void child_main(int report_fd, int kept_fd, pid_t parent, janit
 	if (work(argument, &err) >= 0)
 		error_clear(&err);
 	_exit(write(4, &err, sizeof(err)) == sizeof(err) ? 0 : 1);
+}
+
+// libevent's handlers would tell the agent of a signal that is for the child: until they are reset
+// there, it waits.
+static pid_t fork_without_handlers(void)
+{
+	sigset_t ending, before;
+	pid_t pid;
+
+	sigemptyset(&ending);
+	sigaddset(&ending, SIGTERM);
+	sigaddset(&ending, SIGINT);
+	sigprocmask(SIG_BLOCK, &ending, &before);
+	pid = fork();
+	if (pid == 0) {
+		signal(SIGTERM, SIG_DFL);
+		signal(SIGINT, SIG_DFL);
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return pid;
 }
 
 static int watch_report(struct janitor *janitor, struct error *err)
@@ -123,7 +140,7 @@ int janitor_start(struct janitors *janitors, const char *argument, int kept_fd, 
 				    .report_fd = report[0]};
 	janitors->first = janitor;
 	janitors->running++;
-	janitor->pid = fork();
+	janitor->pid = fork_without_handlers();
 	if (janitor->pid == 0)
 		child_main(report[1], kept_fd, parent, work, argument);
 	close(report[1]);
