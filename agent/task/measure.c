@@ -52,9 +52,6 @@ static void measure_record(struct task *task, const char *const *labels)
 {
 	struct metrics *metrics = task->engine->metrics;
 
-	metrics_set(
-		metrics, METRIC_TASK_STATE, 1,
-		(const char *[]){labels[0], labels[1], task_state_name(task->status.last_status)});
 	metrics_set(metrics, METRIC_TASK_METADATA_INFO, 1,
 		    (const char *[]){labels[0], labels[1], task->spec->family});
 	metrics_set(metrics, METRIC_TASK_CPU_LIMIT_VCPUS, (double)task->spec->cpu_units / 1024,

@@ -58,6 +58,8 @@ static void task_link(struct task *task)
 		clock_monotonic_us() - (clock_wall_ms() - task->status.created_ms) * 1000;
 	task->next = task->engine->tasks;
 	task->engine->tasks = task;
+	if (task->status.last_status != TASK_STOPPED)
+		task_expose_state(task, task->status.last_status);
 }
 
 static void leave_queues(struct task *task)
