@@ -244,7 +244,8 @@ int process_spawn(const struct spawn_options *options, struct process *ret_proce
 		process_close(&process);
 		return error_wrap(err, "spawn %s", options->argv[0]);
 	}
-	// After exec: before, it is not dumpable if we are not, and a strict /proc hides it.
+	// After its exec, unless it is gated: before, a strict /proc hides it if we are not
+	// dumpable.
 	result = process_start_time(process.pid, &process.start_time);
 	if (result < 0) { // nobody could find it again
 		kill(process.pid, SIGKILL);

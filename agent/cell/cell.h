@@ -92,7 +92,7 @@ int cell_log_open(const struct cell *cell, const char *container, bool rotated, 
 struct cell_shim_options {
 	const char *shim_path; // absolute path of penstock-shim
 	uint32_t log_max_mib;  // a log is rotated at this size; one old file is kept
-	bool kvm;              // the VMM may open /dev/kvm; -ENOENT in the shim's log without one
+	bool kvm;              // the VMM may open /dev/kvm: a host without one ends the shim
 };
 
 // Starts the shim, gated: it ends by itself unless process_release() is called after its

@@ -25,7 +25,7 @@ static int make_mount_point(const char *name, struct error *err)
 	return 0;
 }
 
-// With the same bind mounted twice: only a remount takes the flags.
+// Mounted, then mounted again: a new bind mount does not take the other flags.
 static int bind_usr(struct error *err)
 {
 	const unsigned long flags = MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV;
@@ -53,7 +53,8 @@ static int link_to_usr(struct error *err)
 	return 0;
 }
 
-// A kernel that cannot do both refuses the mount: it would hide processes on the whole host.
+// Both options are of this mount alone. A kernel before 5.8, where hidepid was one for all of a pid
+// namespace, does not know them and refuses the mount.
 static int mount_proc(struct error *err)
 {
 	if (make_mount_point("proc", err) < 0)

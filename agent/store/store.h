@@ -18,8 +18,8 @@
 //
 // Ownership: returned texts live in the arena given by the caller. Calls block on the
 // local disk only. Errors: -ENOENT (no such object), -EIO (the database did not take or give
-// it); of store_open also -EBUSY (another agent has the
-// store), -EILSEQ (corrupt), -EPROTO (written by a newer penstock), -EROFS, -EIO.
+// it); of store_open also -EBUSY (another agent has the store), -EILSEQ (corrupt), -EPROTO (written
+// by a newer penstock), -EROFS.
 #pragma once
 
 #include <stdbool.h>

@@ -5,8 +5,8 @@
 // Work must be idempotent and found again by identity: a janitor dies with the
 // agent, and the restarted agent starts the same work anew.
 //
-//     static int remove_disk(const char *argument, struct error *err) { return ephemeral_reap(...);
-//     } janitor_start(&janitors, "disks", remove_disk, path, on_done, task, err);
+//     static int reap_work(const char *argument, struct error *err) { ... }
+//     janitor_start(&janitors, "prod web", -1, reap_work, on_done, task, err);
 #pragma once
 
 #include <event2/event.h>

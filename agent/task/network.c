@@ -329,7 +329,7 @@ void network_release_address(struct engine *engine, const char *subnet_id, uint3
 	char text[IPV4_TEXT_SIZE];
 	struct store_lease lease = {
 		.subnet = subnet_id, .address = ipv4_format(address, text), .until_ms = until_ms};
-	struct error ignored = {0}; // without the record it cools down until the next restart only
+	struct error ignored = {0}; // the commit of this turn fails with it, and says so
 
 	if (!subnet || !ipam_release(subnet->ipam, address, until_ms) || cooldown_seconds == 0)
 		return;

@@ -265,7 +265,7 @@ def test_another_installs_things_are_left_alone(host, network):
 
 def processes(host):
     """What fsck says of processes: pid -> finding."""
-    return {int(found["name"]): found for found in host.fsck()[1]["findings"] if found["kind"] == "process"}
+    return {int(finding["name"]): finding for finding in found(host.fsck()[1], "process")}
 
 
 def test_a_stopped_probe_is_owned_and_ends_with_its_agent(host, network):
