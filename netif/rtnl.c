@@ -195,8 +195,8 @@ static int receive(struct nl_sock *socket, struct exchange *exchange, struct err
 		unsigned char *bytes = NULL;
 		int length = nl_recv(socket, &sender, &bytes, NULL), result = 0;
 
-		// Replies were lost: as if it was interrupted. A failed malloc looks the same but for
-		// errno.
+		// Replies were lost: as if it was interrupted. A failed malloc looks the same but
+		// for errno.
 		if (length == -NLE_NOMEM && errno == ENOBUFS && exchange->is_dump) {
 			exchange->interrupted = true;
 			continue;
