@@ -3,10 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "agent/base/file.h"
 #include "agent/base/json.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
@@ -14,41 +13,26 @@
 
 enum { INPUT_BYTES_MAX = 64 * 1024 * 1024, INPUT_DEPTH_MAX = 36 };
 
-static int stdin_read(struct buffer *text)
-{
-	char bytes[16 * 1024];
-	ssize_t count;
-
-	while ((count = read(STDIN_FILENO, bytes, sizeof(bytes))) > 0 &&
-	       text->length <= INPUT_BYTES_MAX)
-		buffer_add(text, bytes, (size_t)count);
-	return count < 0 ? -errno : 0;
-}
-
-static bool text_read(const char *file, struct buffer *ret_text)
-{
-	struct error err = {0};
-	char *text;
-	size_t length;
-
-	if (strcmp(file, "-") == 0) {
-		if (stdin_read(ret_text) == 0)
-			return true;
-		perror("penstockctl: standard input");
-		return false;
-	}
-	if (file_read(AT_FDCWD, file, INPUT_BYTES_MAX, &text, &length, &err) < 0) {
-		fprintf(stderr, "penstockctl: %s\n", err.message);
-		return false;
-	}
-	buffer_add(ret_text, text, length);
-	free(text);
-	return true;
-}
-
 const char *input_name(const char *file)
 {
 	return strcmp(file, "-") == 0 ? "standard input" : file;
+}
+
+// May be a pipe that somebody still writes to: `-`, <(…), /dev/stdin.
+static bool text_read(const char *file, struct buffer *ret_text)
+{
+	scoped_fd int fd = strcmp(file, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
+						  : open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	char bytes[16 * 1024];
+	ssize_t count = -1;
+
+	while (fd >= 0 && (count = read(fd, bytes, sizeof(bytes))) > 0 &&
+	       ret_text->length <= INPUT_BYTES_MAX)
+		buffer_add(ret_text, bytes, (size_t)count);
+	if (count >= 0)
+		return true;
+	fprintf(stderr, "penstockctl: %s: %s\n", input_name(file), strerror(errno));
+	return false;
 }
 
 cJSON *input_read(const char *file)

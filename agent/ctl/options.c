@@ -32,9 +32,10 @@ static bool name_is(const char *name, const char *word, size_t length)
 }
 
 // Takes the option at argv[*at], with its value in the next word or behind '='. False when it is
-// none of these.
+// none of these. `taken` has a bit for each that had its value already, of which the last must not
+// win silently; NULL: it may, as for what is given with every call (an alias's --socket).
 static bool option_take(const struct verb *verb, char **argv, int *at,
-			const struct option_value *options, size_t count)
+			const struct option_value *options, size_t count, unsigned *taken)
 {
 	const char *word = argv[*at], *equals = strchr(word, '=');
 	size_t length = equals ? (size_t)(equals - word) : strlen(word);
@@ -45,9 +46,15 @@ static bool option_take(const struct verb *verb, char **argv, int *at,
 		option++;
 	if (option == options + count || (option->flag && equals))
 		return false;
-	if (option->flag)
+	if (option->flag) {
 		*option->flag = true;
-	else if (equals)
+		return true;
+	}
+	if (taken && *taken & 1U << (option - options))
+		exit(usage_error(verb, "given twice: ", word));
+	if (taken)
+		*taken |= 1U << (option - options);
+	if (equals)
 		*option->text = equals + 1;
 	else if (argv[*at + 1])
 		*option->text = argv[++*at];
@@ -68,7 +75,7 @@ int globals_take(struct globals *globals, int argc, char **argv)
 	int kept = 1, i = 1;
 
 	for (; i < argc && strcmp(argv[i], "--") != 0; i++)
-		if (!option_take(NULL, argv, &i, options, ARRAY_LENGTH(options)))
+		if (!option_take(NULL, argv, &i, options, ARRAY_LENGTH(options), NULL))
 			argv[kept++] = argv[i];
 	while (i < argc)
 		argv[kept++] = argv[i++];
@@ -89,6 +96,7 @@ int options_take(const struct verb *verb, int argc, char **argv, const struct op
 		 size_t option_count)
 {
 	bool ended = false;
+	unsigned taken = 0;
 	int kept = 0;
 
 	for (int i = 1; i < argc; i++) {
@@ -96,7 +104,7 @@ int options_take(const struct verb *verb, int argc, char **argv, const struct op
 			argv[++kept] = argv[i];
 		else if (strcmp(argv[i], "--") == 0)
 			ended = true;
-		else if (!option_take(verb, argv, &i, options, option_count))
+		else if (!option_take(verb, argv, &i, options, option_count, &taken))
 			exit(usage_error(verb, "unknown option ", argv[i]));
 	}
 	if (kept < verb->arguments_min)

@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """penstockctl apply: all or nothing as far as can be known, in the right order, again and again."""
 
+import fcntl
 import json
+import struct
+import subprocess
+import termios
 
 import pytest
 
+from harness.client import eventually
 from harness.documents import group, target_group, tcp
+from harness.host import program
 
 VPC = {"kind": "vpc", "id": "net", "spec": {"cidrBlock": "10.0.0.0/16"}}
 SUBNET = {"kind": "subnet", "id": "web", "spec": {"vpcId": "net", "cidrBlock": "10.0.1.0/24"}}
+
+
+def readable_bytes(pipe):
+    """What is in the pipe and nobody has read yet."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0]
 
 
 def sg(name, *ingress, **fields):
@@ -65,6 +76,23 @@ def test_order_and_outcome(apply, client):
     assert revision(client) == before
     changed = apply(*backwards[:2], sg("web", tcp(80, "10.9.0.0/16")), *backwards[3:]).stdout
     assert changed.count(": unchanged") == 4 and "security-group/web: changed" in changed
+
+
+def test_a_document_may_come_from_a_pipe_that_is_still_written_to(host, client):
+    argv = host.command(program("penstockctl"), "--socket", client.path, "apply", "-f", "/dev/stdin")
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as applying:
+        text = json.dumps(VPC)
+        applying.stdin.write(text[:9])
+        applying.stdin.flush()
+        eventually(lambda: not readable_bytes(applying.stdin))
+        applying.stdin.write(text[9:])
+        applying.stdin.close()
+        assert applying.stdout.read() == "vpc/net: created\n"
+
+
+def test_a_document_given_twice_is_a_mistake(host):
+    done = host.ctl("apply", "-f", "one.json", "-f", "other.json", check=False)
+    assert (done.returncode, "given twice: -f" in done.stderr) == (2, True)
 
 
 def test_groups_that_name_each_other(apply, client):

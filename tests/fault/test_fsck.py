@@ -219,6 +219,7 @@ def set_status(host, task_id, status):
 
 def test_a_task_whose_record_cannot_be_read_is_not_repaired_away(host, network):
     network.run_task("t", task())
+    network.wait_log("t", "up")  # before that its processes still change
     pids = host.task_pids("t")
     host.kill()
     before = set_status(host, "t", '{"damaged": true}')

@@ -127,11 +127,12 @@ start_agent() {
 	done
 }
 
-# Agents that a visitor of the shell has started with our configuration.
-end_visitors_agents() {
+# What a visitor of the shell has left running, agents among it: all of it has our environment.
+end_visitors_processes() {
 	local process
 	for process in /proc/[0-9]*; do
-		if tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -q "^[^ ]*penstockd .*$RUN_DIRECTORY/penstock.conf"; then
+		[[ ${process#/proc/} != "$$" ]] || continue
+		if grep --quiet --no-messages --null-data "^RUN_DIRECTORY=$RUN_DIRECTORY\$" "$process/environ"; then
 			kill -KILL "${process#/proc/}" 2>/dev/null || true
 		fi
 	done
@@ -141,7 +142,7 @@ end_visitors_agents() {
 end_demo() {
 	local procs
 	[[ -z $AGENT ]] || end_process "$AGENT" KILL
-	end_visitors_agents
+	end_visitors_processes
 	for procs in /sys/fs/cgroup/{,*/}"penstock-$DEMO_INSTALL"/{,*/}cgroup.procs; do
 		[[ -e $procs ]] || continue
 		xargs --no-run-if-empty kill -KILL <"$procs" 2>/dev/null
