@@ -181,13 +181,15 @@ static int head_read(struct source *source, struct head *ret_head, struct error 
 	scoped(buffer_release) struct buffer line = {0};
 	struct head head = {0};
 	char digits[4];
+	uint32_t status = 0;
 	int result = line_read(source, &line, err);
 
 	if (result < 0)
 		return result;
 	if (sscanf(buffer_text(&line), "HTTP/1.1 %3[0-9] %47[ -~]", digits, head.reason) < 1)
 		return error_set(err, EBADMSG, "this is not an HTTP reply");
-	head.status = atoi(digits);
+	parse_u32(digits, 999, &status);
+	head.status = (int)status;
 	while ((result = line_read(source, &line, err)) == 0 && line.length > 0)
 		header_read(&head, line.data);
 	if (result == 0)

@@ -57,29 +57,30 @@ bool cell_has_ended(const struct task *task)
 	       task->cell.guest.phase >= GUEST_PHASE_STOPPING;
 }
 
-static void tell(struct task *task, enum news news)
+static void record_change(struct task *task, enum status_change change)
 {
-	if (news >= NEWS_HEALTH)
+	if (change >= STATUS_CHANGE_HEALTH)
 		task_changed(task);
-	else if (news == NEWS_DISK)
+	else if (change == STATUS_CHANGE_DISK)
 		metadata_refresh(task);
 }
 
 void cell_take_status(struct task *task, const struct cell_status *said)
 {
-	enum news news = news_take(task->spec, &task->cell, said, &task->status);
+	enum status_change change =
+		status_change_take(task->spec, &task->cell, said, &task->status);
 
 	task->cell = *said;
 	task->adopting = false;
 	close_fd(&task->shim.status_fd); // it was executed
 	task->launched = task->launched || said->vmm != VMM_NOT_STARTED;
-	tell(task, news_pass(&task->news, news));
+	record_change(task, status_change_pass(&task->change_limit, change));
 	task_ready(task);
 }
 
 void cell_sweep(struct task *task)
 {
-	tell(task, news_sweep(&task->news));
+	record_change(task, status_change_sweep(&task->change_limit));
 }
 
 // Why a shim that was just started did not get as far as to speak.

@@ -10,7 +10,7 @@
 //   steps.c     the table of steps; images.c, place.c (cell, disk), plumbing.c (eni, policy,
 //               link) and launch.c (volumes, vmm, guest, targets) hold the steps themselves
 //   cells.c     the connections to the shims: what they say, adoption
-//   reboot.c    tasks of an earlier boot
+//   reboot.c    tasks of an earlier boot; status_change.c: how often a guest's changes are recorded
 //   measure.c   metrics; meter.c: metering
 #pragma once
 
@@ -21,7 +21,7 @@
 #include "agent/guest/image.h"
 #include "agent/model/image_config.h"
 #include "agent/task/janitor.h"
-#include "agent/task/news.h"
+#include "agent/task/status_change.h"
 #include "agent/task/task.h"
 #include "agent/task/walk.h"
 #include "agent/vmm/vmm.h"
@@ -112,7 +112,7 @@ struct task {
 	int channel_fd;
 	struct event *channel_event;
 	struct cell_status cell;
-	struct news_limit news;
+	struct status_change_limit change_limit;
 	bool shim_gone;         // the connection ended: there is no more to come
 	bool adopting;          // after a restart: waits for the shim's first word
 	int64_t adopt_wake_us;  // ... and is looked at then

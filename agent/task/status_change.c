@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "agent/task/news.h"
+#include "agent/task/status_change.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,8 +26,8 @@ static enum container_state state_of_guest(enum guest_container_state state)
 	return states[state];
 }
 
-static enum news take_container(const struct guest_container_status *said,
-				struct container_status *container)
+static enum status_change take_container(const struct guest_container_status *said,
+					 struct container_status *container)
 {
 	const struct container_status before = *container;
 
@@ -44,10 +44,10 @@ static enum news take_container(const struct guest_container_status *said,
 	    container->exit_code != before.exit_code ||
 	    container->started_ms != before.started_ms ||
 	    container->finished_ms != before.finished_ms)
-		return NEWS_STATE;
+		return STATUS_CHANGE_STATE;
 	return container->health != before.health || strcmp(container->reason, before.reason) != 0
-		       ? NEWS_HEALTH
-		       : NEWS_NONE;
+		       ? STATUS_CHANGE_HEALTH
+		       : STATUS_CHANGE_NONE;
 }
 
 // UNHEALTHY if an essential container with a check is; HEALTHY once all of those are.
@@ -65,7 +65,7 @@ static enum health_state task_health(const struct task_spec *spec, const struct 
 	return health;
 }
 
-static enum news more(enum news left, enum news right)
+static enum status_change more(enum status_change left, enum status_change right)
 {
 	return left > right ? left : right;
 }
@@ -76,36 +76,39 @@ static uint64_t disk_used_mib(const struct cell_status *status)
 	return status->guest.disk_used_bytes >> 20;
 }
 
-enum news news_take(const struct task_spec *spec, const struct cell_status *before,
-		    const struct cell_status *said, struct task_status *status)
+enum status_change status_change_take(const struct task_spec *spec,
+				      const struct cell_status *before,
+				      const struct cell_status *said, struct task_status *status)
 {
-	enum news news = disk_used_mib(before) != disk_used_mib(said) ? NEWS_DISK : NEWS_NONE;
+	enum status_change change = disk_used_mib(before) != disk_used_mib(said)
+					    ? STATUS_CHANGE_DISK
+					    : STATUS_CHANGE_NONE;
 
 	for (uint32_t i = 0; i < said->guest.container_count && i < status->container_count; i++)
-		news = more(news,
-			    take_container(&said->guest.containers[i], &status->containers[i]));
+		change = more(change,
+			      take_container(&said->guest.containers[i], &status->containers[i]));
 	status->health = task_health(spec, status);
-	return news;
+	return change;
 }
 
-enum news news_pass(struct news_limit *limit, enum news news)
+enum status_change status_change_pass(struct status_change_limit *limit, enum status_change change)
 {
-	if (news == NEWS_STATE) {
-		limit->held = NEWS_NONE; // told along with it
-		return news;
+	if (change == STATUS_CHANGE_STATE) {
+		limit->held = STATUS_CHANGE_NONE; // told along with it
+		return change;
 	}
 	if (limit->spent) {
-		limit->held = more(limit->held, news);
-		return NEWS_NONE;
+		limit->held = more(limit->held, change);
+		return STATUS_CHANGE_NONE;
 	}
-	limit->spent = news != NEWS_NONE;
-	return news;
+	limit->spent = change != STATUS_CHANGE_NONE;
+	return change;
 }
 
-enum news news_sweep(struct news_limit *limit)
+enum status_change status_change_sweep(struct status_change_limit *limit)
 {
-	enum news held = limit->held;
+	enum status_change held = limit->held;
 
-	*limit = (struct news_limit){.spent = held != NEWS_NONE};
+	*limit = (struct status_change_limit){.spent = held != STATUS_CHANGE_NONE};
 	return held;
 }

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "agent/task/news.h"
+#include "agent/task/status_change.h"
 
 static struct {
 	struct container_spec container_specs[2];
@@ -38,12 +38,13 @@ static int setup(void **state)
 	return 0;
 }
 
-static enum news take(void)
+static enum status_change take(void)
 {
-	enum news news = news_take(&world.spec, &world.before, &world.said, &world.status);
+	enum status_change change =
+		status_change_take(&world.spec, &world.before, &world.said, &world.status);
 
 	world.before = world.said;
-	return news;
+	return change;
 }
 
 static void test_kinds(void **state)
@@ -51,61 +52,62 @@ static void test_kinds(void **state)
 	struct guest_container_status *web = &world.said.guest.containers[0];
 
 	(void)state;
-	assert_int_equal(take(), NEWS_STATE);
+	assert_int_equal(take(), STATUS_CHANGE_STATE);
 	assert_int_equal(world.containers[1].last_status, CONTAINER_RUNNING);
 	world.said.requests++;
-	assert_int_equal(take(), NEWS_NONE);
+	assert_int_equal(take(), STATUS_CHANGE_NONE);
 	web->health = GUEST_HEALTH_HEALTHY;
 	world.said.guest.disk_used_bytes = 1 << 20;
-	assert_int_equal(take(), NEWS_HEALTH);
+	assert_int_equal(take(), STATUS_CHANGE_HEALTH);
 	assert_int_equal(world.status.health, HEALTH_HEALTHY);
 	world.said.guest.disk_used_bytes += 1;
-	assert_int_equal(take(), NEWS_NONE);
+	assert_int_equal(take(), STATUS_CHANGE_NONE);
 	world.said.guest.disk_used_bytes += 1 << 20;
-	assert_int_equal(take(), NEWS_DISK);
+	assert_int_equal(take(), STATUS_CHANGE_DISK);
 	strcpy(web->reason, "restless");
-	assert_int_equal(take(), NEWS_HEALTH);
+	assert_int_equal(take(), STATUS_CHANGE_HEALTH);
 	web->state = GUEST_CONTAINER_STOPPED;
 	web->exit_code = 3;
-	assert_int_equal(take(), NEWS_STATE);
+	assert_int_equal(take(), STATUS_CHANGE_STATE);
 	assert_int_equal(world.containers[0].exit_code, 3);
 }
 
 // However often a guest changes its mind, one change and what is left of the others at a sweep.
 static void test_a_restless_guest_is_held_back(void **state)
 {
-	struct news_limit limit = {0};
+	struct status_change_limit limit = {0};
 	unsigned told = 0;
 
 	(void)state;
 	for (int i = 0; i < 100; i++)
-		told += news_pass(&limit, NEWS_HEALTH) != NEWS_NONE;
+		told += status_change_pass(&limit, STATUS_CHANGE_HEALTH) != STATUS_CHANGE_NONE;
 	assert_int_equal(told, 1);
-	assert_int_equal(news_sweep(&limit), NEWS_HEALTH);
-	assert_int_equal(news_pass(&limit, NEWS_HEALTH), NEWS_NONE); // the sweep told one
-	assert_int_equal(news_sweep(&limit), NEWS_HEALTH);
-	assert_int_equal(news_sweep(&limit), NEWS_NONE);
-	assert_int_equal(news_pass(&limit, NEWS_HEALTH), NEWS_HEALTH);
+	assert_int_equal(status_change_sweep(&limit), STATUS_CHANGE_HEALTH);
+	assert_int_equal(status_change_pass(&limit, STATUS_CHANGE_HEALTH),
+			 STATUS_CHANGE_NONE); // the sweep told one
+	assert_int_equal(status_change_sweep(&limit), STATUS_CHANGE_HEALTH);
+	assert_int_equal(status_change_sweep(&limit), STATUS_CHANGE_NONE);
+	assert_int_equal(status_change_pass(&limit, STATUS_CHANGE_HEALTH), STATUS_CHANGE_HEALTH);
 }
 
 static void test_the_larger_is_held(void **state)
 {
-	struct news_limit limit = {.spent = true};
+	struct status_change_limit limit = {.spent = true};
 
 	(void)state;
-	news_pass(&limit, NEWS_HEALTH);
-	news_pass(&limit, NEWS_DISK);
-	assert_int_equal(news_sweep(&limit), NEWS_HEALTH);
+	status_change_pass(&limit, STATUS_CHANGE_HEALTH);
+	status_change_pass(&limit, STATUS_CHANGE_DISK);
+	assert_int_equal(status_change_sweep(&limit), STATUS_CHANGE_HEALTH);
 }
 
 static void test_a_state_is_told_at_once_with_all_that_was_held(void **state)
 {
-	struct news_limit limit = {.spent = true, .held = NEWS_HEALTH};
+	struct status_change_limit limit = {.spent = true, .held = STATUS_CHANGE_HEALTH};
 
 	(void)state;
-	assert_int_equal(news_pass(&limit, NEWS_STATE), NEWS_STATE);
-	assert_int_equal(news_pass(&limit, NEWS_STATE), NEWS_STATE);
-	assert_int_equal(news_sweep(&limit), NEWS_NONE);
+	assert_int_equal(status_change_pass(&limit, STATUS_CHANGE_STATE), STATUS_CHANGE_STATE);
+	assert_int_equal(status_change_pass(&limit, STATUS_CHANGE_STATE), STATUS_CHANGE_STATE);
+	assert_int_equal(status_change_sweep(&limit), STATUS_CHANGE_NONE);
 }
 
 int main(void)
