@@ -65,14 +65,13 @@ def test_what_a_document_says(host):
               portMappings=[{"containerPort": 80}, {"containerPortRange": "8000-8009"}],
               healthCheck={"command": ["CMD-SHELL", "true"], "interval": 5, "timeout": 60, "retries": 10}),
         shell("setup", "echo ready >/volume/ready", essential=False, **volume),
-        shell("glutton", "exec tail /dev/zero", essential=False,
+        shell("after", "exit 3", essential=False,
               dependsOn=[{"containerName": "main", "condition": "HEALTHY"}]),
     ]
     host.client.put("/v1/tasks/t", task(*containers, volumes=[{"name": "data"}])).expect(201)
-    found = host.client.wait_task("t", lambda status: container(status, "glutton")["lastStatus"] == "STOPPED")["status"]
+    found = host.client.wait_task("t", lambda status: container(status, "after")["lastStatus"] == "STOPPED")["status"]
     assert container(found, "main")["healthStatus"] == "HEALTHY" and container(found, "setup")["exitCode"] == 0
-    assert container(found, "glutton")["exitCode"] == 137
-    assert container(found, "glutton")["reason"] == "OutOfMemoryError: container killed due to memory usage"
+    assert container(found, "after")["exitCode"] == 3
     address = found["network"]["privateIpv4Address"]
     name = "ip-" + address.replace(".", "-")
     *lines, of_container, of_task, up = host.client.log("t").splitlines()
@@ -83,7 +82,7 @@ def test_what_a_document_says(host):
     assert of_container["Ports"] == [{"ContainerPort": 80, "Protocol": "tcp"},
                                      {"ContainerPortRange": "8000-8009", "Protocol": "tcp"}]
     assert of_task["Limits"] == {"CPU": 0.25, "Memory": 512}
-    assert {one["Name"] for one in of_task["Containers"]} == {"main", "setup", "glutton"}
+    assert {one["Name"] for one in of_task["Containers"]} == {"main", "setup", "after"}
     host.client.stop_task("t")
 
 
