@@ -109,7 +109,7 @@ static void check_kvm(const struct host *host, struct finding *finding)
 	}
 	say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "/dev/kvm: %s",
 	    fd < 0 ? strerror(errno) : "speaks another version of its API");
-	advise(finding, "guests are emulated (accel = tcg): a boot takes some 4 s of CPU, and they "
+	advise(finding, "guests are emulated (accel = tcg): a boot takes some 2 s of CPU, and they "
 			"run slowly");
 }
 
