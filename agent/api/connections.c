@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
@@ -169,7 +170,7 @@ static void sweep(evutil_socket_t fd, short what, void *context)
 static void keep_apart(const struct connections *connections, struct connection *stranger)
 {
 	stranger->standing = STANDING_STRANGER;
-	bufferevent_setwatermark(stranger->bufferevent, EV_READ, 0, STRANGER_INPUT_BYTES_MAX);
+	stranger->input_bytes_max = STRANGER_INPUT_BYTES_MAX;
 	if (exceeds(connections, STANDING_STRANGER, STRANGERS_MAX))
 		shutdown(stranger->fd, SHUT_RDWR);
 }
@@ -231,6 +232,24 @@ static void append(struct connections *connections, struct connection *connectio
 	*end = connection;
 }
 
+// A connection whose unread input exceeds its limit is shut down. A high read watermark must not be
+// used for this: while the input stands at the mark and evhttp does not drain it,
+// bufferevent_inbuf_wm_check() of libevent 2.1 schedules the read callback again and again, and
+// event_base_loop() never returns.
+static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *context)
+{
+	struct connections *connections = context;
+	struct connection *connection = connections->first;
+
+	if (info->n_added == 0)
+		return;
+	while (connection && connection->input != input)
+		connection = connection->next;
+	if (connection && connection->fd >= 0 &&
+	    evbuffer_get_length(input) > connection->input_bytes_max)
+		shutdown(connection->fd, SHUT_RDWR);
+}
+
 static struct bufferevent *make_bufferevent(struct event_base *base, void *context)
 {
 	struct connections *connections = context;
@@ -240,9 +259,11 @@ static struct bufferevent *make_bufferevent(struct event_base *base, void *conte
 
 	if (!bufferevent || !connection)
 		abort(); // out of memory, as everywhere
-	bufferevent_setwatermark(bufferevent, EV_READ, 0, connections->limits.input_bytes_max);
+	evbuffer_add_cb(bufferevent_get_input(bufferevent), on_input, connections);
 	forget_predecessor(connections, bufferevent);
 	connection->bufferevent = bufferevent;
+	connection->input = bufferevent_get_input(bufferevent);
+	connection->input_bytes_max = connections->limits.input_bytes_max;
 	connection->fd = -1;
 	connection->deadline_us = deadline_from_now(connections);
 	append(connections, connection);

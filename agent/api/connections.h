@@ -31,7 +31,9 @@ enum standing {
 struct connection {
 	struct connection *next;
 	struct bufferevent *bufferevent;
-	int fd; // -1 until it is known
+	const struct evbuffer *input; // of the bufferevent
+	size_t input_bytes_max;       // a connection with more unread input is shut down
+	int fd;                       // -1 until it is known
 	ino_t inode;
 	pid_t pid;
 	uid_t uid;
@@ -44,7 +46,7 @@ struct connection_limits {
 	gid_t writer_gid, reader_gid; // (gid_t)-1: nobody
 	unsigned max; // polite refusals from here on, impolite ones after as many of these
 	unsigned deadline_ms;
-	size_t input_bytes_max; // read ahead of a handled request, at most
+	size_t input_bytes_max; // unread input of one connection
 };
 
 // Installs itself as the maker of evhttp's bufferevents.
