@@ -20,6 +20,7 @@
 #include "agent/base/log.h"
 #include "agent/base/process.h"
 #include "agent/base/scope.h"
+#include "agent/base/watchdog.h"
 #include "agent/model/config.h"
 #include "agent/store/store.h"
 #include "agent/task/task.h"
@@ -33,7 +34,8 @@ struct agent {
 	int lock_fd;
 	struct event_base *base;
 	struct event *signals[2];
-	struct event *idle; // for what can wait until nobody does
+	struct event *idle;      // for what can wait until nobody does
+	struct event *heartbeat; // an idle loop comes round for the watchdog
 	uint64_t changed_revision;
 	struct store *store;
 	struct metrics *metrics;
@@ -137,7 +139,30 @@ static void observe_turn(struct agent *agent, int64_t took_us)
 		log_debug(NULL, "slow turn: %lld us", (long long)took_us);
 }
 
-static int run(struct agent *agent, struct error *err)
+// Its only purpose is that event_base_loop() returns.
+static void on_heartbeat(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd;
+	(void)what;
+	(void)context;
+}
+
+static int start_watchdog(struct agent *agent, struct error *err)
+{
+	unsigned ms;
+
+	if (watchdog_start(agent->config.watchdog_seconds, err) < 0)
+		return -err->code;
+	ms = watchdog_heartbeat_ms();
+	agent->heartbeat = event_new(agent->base, -1, EV_PERSIST, on_heartbeat, NULL);
+	if (!agent->heartbeat ||
+	    event_add(agent->heartbeat,
+		      &(struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000}) < 0)
+		return error_set(err, ENOMEM, "event loop");
+	return 0;
+}
+
+static int turns(struct agent *agent, struct error *err)
 {
 	while (!agent->ending) {
 		int64_t used_us = clock_thread_us(), began_us;
@@ -153,8 +178,19 @@ static int run(struct agent *agent, struct error *err)
 			stop_tasks_step(agent);
 		await_idle(agent);
 		observe_turn(agent, used_us + clock_monotonic_us() - began_us);
+		watchdog_feed();
 	}
 	return 0;
+}
+
+static int run(struct agent *agent, struct error *err)
+{
+	int result = start_watchdog(agent, err);
+
+	if (result == 0)
+		result = turns(agent, err);
+	watchdog_stop();
+	return result;
 }
 
 // --- Starting ---
@@ -311,6 +347,8 @@ static void agent_close(struct agent *agent)
 			event_free(agent->signals[i]);
 	if (agent->idle)
 		event_free(agent->idle);
+	if (agent->heartbeat)
+		event_free(agent->heartbeat);
 	if (agent->base)
 		event_base_free(agent->base);
 	close_fd(&agent->lock_fd);

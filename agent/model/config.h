@@ -42,6 +42,7 @@ struct config {
 	uint32_t stopped_retention_seconds;
 	uint32_t event_retention_count;
 	uint32_t cooldown_seconds; // a released address rests so long
+	uint32_t watchdog_seconds; // a turn of the loop that takes longer ends the agent
 	uint32_t log_file_mib;     // a container's log is rotated at this size
 };
 

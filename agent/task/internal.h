@@ -143,10 +143,11 @@ struct forgotten {
 	char id[NETIF_ID_SIZE];
 };
 
-struct fault_plan { // PENSTOCK_FAULT, for tests: make one step fail, or die after it
+struct fault_plan { // PENSTOCK_FAULT, for tests: make one step fail, or the agent die or spin after
+		    // it
 	int step;   // enum task_step, -1: none
 	enum walk_direction direction;
-	bool die;
+	bool die, spin;
 };
 
 struct engine {

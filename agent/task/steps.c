@@ -115,8 +115,8 @@ static void on_stepped(void *object, size_t step, enum walk_direction direction,
 
 // --- Faults on demand, for the tests of the crash rule ---
 
-// PENSTOCK_FAULT="<step>:<apply|undo>:<fail|kill>": the step does its work, then fails, or
-// the agent dies before anything of it is recorded.
+// PENSTOCK_FAULT="<step>:<apply|undo>:<fail|kill|spin>": the step does its work, then fails, or
+// the agent dies before anything of it is recorded, or its loop never comes round again.
 int fault_plan_read(struct fault_plan *ret_plan, struct error *err)
 {
 	const char *text = getenv("PENSTOCK_FAULT");
@@ -132,9 +132,11 @@ int fault_plan_read(struct fault_plan *ret_plan, struct error *err)
 				plan.step = i;
 	if (plan.step < 0)
 		return error_set(err, EINVAL,
-				 "PENSTOCK_FAULT=%s: expected STEP:apply|undo:fail|kill", text);
+				 "PENSTOCK_FAULT=%s: expected STEP:apply|undo:fail|kill|spin",
+				 text);
 	plan.direction = strcmp(direction, "undo") == 0 ? WALK_DOWN : WALK_UP;
 	plan.die = strcmp(how, "kill") == 0;
+	plan.spin = strcmp(how, "spin") == 0;
 	*ret_plan = plan;
 	return 0;
 }
@@ -148,6 +150,8 @@ static int judge(void *object, size_t step, enum walk_direction direction, struc
 		return 0;
 	if (plan->die)
 		kill(getpid(), SIGKILL);
+	while (plan->spin)
+		;
 	if (direction == WALK_DOWN)
 		plan->step = -1; // an undo fails once, then its retry succeeds
 	return error_set(err, EIO, "ResourceInitializationError: fault injected at %s",

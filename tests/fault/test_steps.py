@@ -2,7 +2,7 @@
 """Every row of the step table made to fail, and the agent killed after every row of
 start and of stop: everything is undone or adopted, and fsck finds nothing.
 
-PENSTOCK_FAULT=STEP:apply|undo:fail|kill makes penstockd fail that step, or end as by
+PENSTOCK_FAULT=STEP:apply|undo:fail|kill|spin makes penstockd fail that step, or end as by
 kill -9 right after it."""
 
 import shutil
