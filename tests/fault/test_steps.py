@@ -46,10 +46,6 @@ def targets(host):
     return host.client.get("/v1/target-groups/web/targets")["items"]
 
 
-def settled(status):
-    return is_running(status) or is_stopped(status)
-
-
 def assert_works(host):
     """Nothing is left, nothing is held back: the next task runs and stops."""
     status, report = host.fsck()
@@ -58,6 +54,12 @@ def assert_works(host):
     host.client.run_task("next", document())
     assert len(targets(host)) == 1
     host.client.stop_task("next")
+
+
+def assert_stopped_by_user(status):
+    """An interrupted stop is still the stop that was asked for, and the exit code is still known."""
+    assert status["stopCode"] == "UserInitiated", status
+    assert container(status, "main")["exitCode"] == 0, status
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -84,9 +86,8 @@ def test_killed_after_a_step_of_start(host, network, step):
         pass  # killed before it could answer
     assert host.wait_agent() == -9
     host.start()
-    status = network.wait_task("t", settled)["status"]
-    if is_running(status):
-        network.stop_task("t")
+    network.wait_task("t", is_running)
+    network.stop_task("t")
     assert_works(host)
 
 
@@ -95,13 +96,14 @@ def test_killed_after_a_step_of_stop(host, network, step):
     host.stop()
     host.start(PENSTOCK_FAULT=f"{step}:undo:kill")
     network.run_task("t", document())
+    network.wait_log("t", "up")  # before that its shell does not handle SIGTERM
     try:
         network.request("POST", "/v1/tasks/t/stop")
     except OSError:
         pass
     assert host.wait_agent() == -9
     host.start()
-    network.wait_task("t", is_stopped)
+    assert_stopped_by_user(network.wait_task("t", is_stopped)["status"])
     assert_works(host)
 
 
@@ -110,12 +112,13 @@ def test_a_failing_undo_is_reported_and_tried_again(host, network, step):
     host.stop()
     host.start(PENSTOCK_FAULT=f"{step}:undo:fail")
     network.run_task("t", document())
+    network.wait_log("t", "up")
     network.request("POST", "/v1/tasks/t/stop").expect(200)
     found = network.wait_task("t", lambda status: status.get("undoError") or is_stopped(status))
     assert not is_stopped(found["status"]), "a task whose undo failed is not stopped"
     host.stop()
     host.start()
-    network.wait_task("t", is_stopped)
+    assert_stopped_by_user(network.wait_task("t", is_stopped)["status"])
     assert_works(host)
 
 

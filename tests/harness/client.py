@@ -82,9 +82,10 @@ class Client:
         return self.request("DELETE", target, **options)
 
     def apply(self, documents):
-        """Puts a {path: document} mapping in its order; all must be taken."""
+        """Puts a {path: document} mapping in its order: each is created, or replaced if it is there."""
         for target, document in documents.items():
-            self.put(target, document).expect(200, 201)
+            there = self.request("GET", target).status == 200
+            self.put(target, document).expect(200 if there else 201)
 
     def follow(self, since, **filters):
         """Yields the events after revision `since`, as they come."""
@@ -135,7 +136,7 @@ class Client:
             self.put(f"/v1/security-groups/{group['id']}", {**group["spec"], **NO_RULES}).expect(200)
         for kind in KINDS:
             for item in self.get(f"/v1/{kind}")["items"]:
-                self.delete(f"/v1/{kind}/{item['id']}").expect(200, 204, 404)  # a task may be forgotten by itself
+                self.delete(f"/v1/{kind}/{item['id']}").expect(204, 404)  # a stopped task may be forgotten by itself
 
     def wait_task(self, task, condition):
         """The task's object as soon as condition(status) holds, driven by the watch. A
