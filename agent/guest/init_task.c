@@ -169,7 +169,8 @@ static enum readiness dependency_state(const struct container *other,
 			return NEVER;
 		if (other->status->health == GUEST_HEALTH_HEALTHY)
 			return READY;
-		return overdue || other->status->health == GUEST_HEALTH_UNHEALTHY ? NEVER : NOT_YET;
+		// As with ECS an UNHEALTHY one may still become HEALTHY within its startTimeout.
+		return overdue ? NEVER : NOT_YET;
 	}
 	return NEVER;
 }

@@ -216,9 +216,11 @@ def test_a_stopped_task_is_metered_and_forgotten_in_time(make_host):
 
 @pytest.mark.slow
 def test_health_checks_decide(network):
+    """A container that waits for a HEALTHY one waits through an UNHEALTHY that passes."""
     same_place = " && ".join(f'[ "$(readlink /proc/self/ns/{kind})" = "$(readlink /proc/1/ns/{kind})" ]'
                              for kind in ("pid", "mnt", "ipc", "net", "uts"))
-    check = {"command": ["CMD-SHELL", same_place], "interval": 5, "timeout": 60, "retries": 10}
+    slow = f"[ -e /again ] || {{ touch /again; exit 1; }}; {same_place}"
+    check = {"command": ["CMD-SHELL", slow], "interval": 5, "timeout": 60, "retries": 1}
     document = task(
         shell("main", IDLE, healthCheck=check),
         shell("late", IDLE, dependsOn=[{"containerName": "main", "condition": "HEALTHY"}]),
