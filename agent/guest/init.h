@@ -12,6 +12,7 @@
 //     init_mounts     ephemeral disk, images, overlays;  init_nfs: volumes of file servers
 //     init_container  start of one container: pipes, clone, exec's result
 //     init_rootfs     child: its mounts, pivot_root;  init_identity: user, capabilities
+//     init_volumes    child: the first content of volumes;  init_copy: copies of directories
 //     init_health     health checks
 //     init_log        pipes of containers, bounded
 //     init_agent      the three connections to the shim
@@ -169,6 +170,13 @@ struct container_plan {
 	const struct guest_manifest *manifest;
 	uint32_t index;
 };
+// Looks a path up in the root of a container, whose links cannot lead out of it. -1 and errno.
+int init_rootfs_open(int root_fd, const char *path, uint64_t flags);
+// Gives volumes that are empty yet the content, owner and mode of the image's directory in their
+// place, where that is a VOLUME of the image. Nothing is mounted in the root yet.
+int init_volumes_fill(int root_fd, const struct container_plan *plan, struct error *err);
+// Copies what a directory holds, and its own owner, mode and times, into another one.
+int init_copy_tree(int from_fd, int to_fd, struct error *err);
 // Mounts what the container sees and makes it the root.
 int init_rootfs_enter(const struct container_plan *plan, struct error *err);
 // Takes packet sockets and other ways to the task's control from this process and its children.

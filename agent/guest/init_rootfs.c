@@ -16,7 +16,7 @@
 
 #include "agent/base/scope.h"
 
-static int open_in_root(int root_fd, const char *path, uint64_t flags)
+int init_rootfs_open(int root_fd, const char *path, uint64_t flags)
 {
 	struct open_how how = {
 		.flags = flags | O_CLOEXEC,
@@ -30,7 +30,7 @@ static int open_in_root(int root_fd, const char *path, uint64_t flags)
 static int make_in_root(int root_fd, const char *path, struct error *err)
 {
 	char partial[PATH_MAX];
-	scoped_fd int at = open_in_root(root_fd, "/", O_PATH | O_DIRECTORY);
+	scoped_fd int at = init_rootfs_open(root_fd, "/", O_PATH | O_DIRECTORY);
 
 	for (const char *end = path; at >= 0;) {
 		const char *name = end + strspn(end, "/");
@@ -41,7 +41,7 @@ static int make_in_root(int root_fd, const char *path, struct error *err)
 		end = name + strcspn(name, "/");
 		if (snprintf(partial, sizeof(partial), "%.*s", (int)(end - path), path) >= PATH_MAX)
 			return error_set(err, ENAMETOOLONG, "%s", path);
-		next = open_in_root(root_fd, partial, O_PATH | O_DIRECTORY);
+		next = init_rootfs_open(root_fd, partial, O_PATH | O_DIRECTORY);
 		if (next < 0 && errno == ENOENT) {
 			snprintf(partial, sizeof(partial), "%.*s", (int)(end - name), name);
 			if (mkdirat(at, partial, 0755) < 0)
@@ -65,7 +65,7 @@ static int make_file_in_root(int root_fd, const char *directory, const char *nam
 	if (parent < 0)
 		return parent;
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
-	fd = open_in_root(root_fd, path, O_PATH);
+	fd = init_rootfs_open(root_fd, path, O_PATH);
 	if (fd < 0 && errno == ENOENT) {
 		// A dangling link of the image gives way to the mount point.
 		unlinkat(parent, name, 0);
@@ -89,7 +89,7 @@ static int mount_on(int target_fd, const char *source, const char *type, unsigne
 // What a bind mount shows can be written to until it is mounted once more.
 static int make_read_only(int root_fd, const char *path, unsigned long flags)
 {
-	scoped_fd int top = open_in_root(root_fd, path, O_PATH); // now the mount on it
+	scoped_fd int top = init_rootfs_open(root_fd, path, O_PATH); // now the mount on it
 
 	return top < 0 ? -1
 		       : mount_on(top, NULL, NULL,
@@ -178,7 +178,7 @@ static const struct {
 
 static int shade_path(int root_fd, size_t index, const char *null_device)
 {
-	scoped_fd int target = open_in_root(root_fd, shades[index].path, O_PATH);
+	scoped_fd int target = init_rootfs_open(root_fd, shades[index].path, O_PATH);
 	char self[32];
 
 	if (target < 0)
@@ -195,7 +195,7 @@ static int shade_path(int root_fd, size_t index, const char *null_device)
 
 static int shade_machine(int root_fd, struct error *err)
 {
-	scoped_fd int null_fd = open_in_root(root_fd, "/dev/null", O_PATH);
+	scoped_fd int null_fd = init_rootfs_open(root_fd, "/dev/null", O_PATH);
 	char null_device[32];
 
 	if (null_fd < 0)
@@ -249,9 +249,27 @@ static int mount_volume(int root_fd, const struct guest_manifest *manifest,
 	if (mount_on(target, source, NULL, MS_BIND, NULL) < 0)
 		return error_errno(err, "mount volume %s on %s",
 				   manifest->volumes[place->volume].name, place->path);
-	if (place->read_only && make_read_only(root_fd, place->path, 0) < 0)
-		return error_errno(err, "make %s read-only", place->path);
 	return 0;
+}
+
+// Each volume after the one that it lies in, then the three files: a volume on /etc does not hide
+// them. What they are mounted on is made in the volume around them where it is missing, as Docker
+// does, so read-only volumes can be written to until all mounts are made.
+static int mount_volumes_and_names(int root_fd, const struct container_plan *plan,
+				   struct error *err)
+{
+	const struct guest_container *spec = plan->spec;
+	int result = 0;
+
+	for (uint32_t i = 0; result == 0 && i < spec->mount_count; i++)
+		result = mount_volume(root_fd, plan->manifest, &spec->mounts[i], err);
+	if (result == 0)
+		result = mount_names(root_fd, plan, err);
+	for (uint32_t i = 0; result == 0 && i < spec->mount_count; i++)
+		if (spec->mounts[i].read_only &&
+		    make_read_only(root_fd, spec->mounts[i].path, 0) < 0)
+			result = error_errno(err, "make %s read-only", spec->mounts[i].path);
+	return result;
 }
 
 // ---------------------------------------------------------------- the whole
@@ -289,15 +307,15 @@ int init_rootfs_enter(const struct container_plan *plan, struct error *err)
 	root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root_fd < 0)
 		return error_errno(err, "open %s", root);
-	result = mount_file_systems(root_fd, err);
+	result = init_volumes_fill(root_fd, plan, err);
+	if (result == 0)
+		result = mount_file_systems(root_fd, err);
 	if (result == 0)
 		result = make_devices(root_fd, err);
 	if (result == 0)
 		result = shade_machine(root_fd, err);
 	if (result == 0)
-		result = mount_names(root_fd, plan, err);
-	for (uint32_t i = 0; result == 0 && i < spec->mount_count; i++)
-		result = mount_volume(root_fd, plan->manifest, &spec->mounts[i], err);
+		result = mount_volumes_and_names(root_fd, plan, err);
 	if (result == 0)
 		result = make_working_directory(root_fd, spec->directory, err);
 	return result < 0 ? result : pivot(root, spec->read_only_root, err);

@@ -52,6 +52,7 @@ static const struct line_field mount_fields[] = {
 	NUMBER(struct guest_mount, volume, "volume", GUEST_VOLUMES_MAX - 1),
 	STRING(struct guest_mount, path, "path"),
 	FLAG(struct guest_mount, read_only, "read-only"),
+	FLAG(struct guest_mount, copy_image, "copy-image"),
 };
 static const struct line_field dependency_fields[] = {
 	NUMBER(struct guest_dependency, container, "container", GUEST_CONTAINERS_MAX - 1),

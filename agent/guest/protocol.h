@@ -35,7 +35,7 @@
 //     container name=web id=0f3c image=0 essential=1 user= directory=/ ...
 //     argument value=httpd                     (belongs to the container above, as the next ones)
 //     environment value=LANG%20=C
-//     mount volume=0 path=/data read-only=0
+//     mount volume=0 path=/data read-only=0 copy-image=0
 //     dependency container=1 condition=HEALTHY
 //     health interval=30 timeout=5 retries=3 start-period=0      (with health-argument lines)
 //     end
@@ -116,6 +116,7 @@ struct guest_mount {
 	uint32_t volume;  // index
 	const char *path; // in the container, absolute
 	bool read_only;
+	bool copy_image; // an empty volume gets what the image has there (its VOLUME)
 };
 
 struct guest_health_check {

@@ -56,9 +56,32 @@ static const char *complain_user(const char *text)
 	return NULL;
 }
 
+// Every container is given these. A volume in their place would hide them, or take from /proc and
+// /sys what is covered there; other directories below /dev are free (/dev/shm).
+static const struct {
+	const char *path;
+	bool below; // and everything in it
+	const char *complaint;
+} given_paths[] = {
+	{"/", false, "must not be the root directory"},
+	{"/proc", true, "must not be /proc or below it"},
+	{"/sys", true, "must not be /sys or below it"},
+	{"/dev", false, "must not be /dev itself"},
+	{"/etc/hosts", true, "must not be /etc/hosts: that is the task's own"},
+	{"/etc/hostname", true, "must not be /etc/hostname: that is the task's own"},
+	{"/etc/resolv.conf", true, "must not be /etc/resolv.conf: that is the task's own"},
+};
+
 static const char *complain_mount_path(const char *text)
 {
-	return strcmp(text, "/") == 0 ? "must not be the root directory" : complain_path(text);
+	for (size_t i = 0; i < ARRAY_LENGTH(given_paths); i++) {
+		size_t length = strlen(given_paths[i].path);
+
+		if (strncmp(text, given_paths[i].path, length) == 0 &&
+		    (text[length] == '\0' || (text[length] == '/' && given_paths[i].below)))
+			return given_paths[i].complaint;
+	}
+	return complain_path(text);
 }
 
 // ---------------------------------------------------------------- ports

@@ -13,6 +13,35 @@ enum { LIST_MAX = 128 };
 
 static const struct field text_element = {.type = FIELD_TEXT};
 
+// {"/data": {}, "/var/lib/x/": {}}: a set; what its members hold means nothing.
+static void parse_volumes(struct parse *parse, const struct place *place, const struct field *field,
+			  const cJSON *value, void *target)
+{
+	struct image_config *config = target;
+	const cJSON *member;
+
+	(void)field;
+	if (!value)
+		return;
+	if (!cJSON_IsObject(value)) {
+		parse_fault(parse, place, "must be an object");
+		return;
+	}
+	config->volumes = arena_array(parse->arena, const char *, LIST_MAX);
+	cJSON_ArrayForEach(member, value) {
+		size_t length = strlen(member->string);
+
+		if (config->volume_count == LIST_MAX) {
+			parse_fault(parse, place, "has more than %d members", LIST_MAX);
+			return;
+		}
+		while (length > 1 && member->string[length - 1] == '/')
+			length--;
+		config->volumes[config->volume_count++] =
+			arena_printf(parse->arena, "%.*s", (int)length, member->string);
+	}
+}
+
 static const struct field config_fields[] = {
 	{.name = "Entrypoint",
 	 .type = FIELD_LIST,
@@ -34,6 +63,7 @@ static const struct field config_fields[] = {
 	 .type = FIELD_TEXT,
 	 .text = "",
 	 FIELD_AT(image_config, working_directory)},
+	{.name = "Volumes", .type = FIELD_CUSTOM, .parse = parse_volumes},
 	{.name = "StopSignal",
 	 .type = FIELD_TEXT,
 	 .text = "SIGTERM",
@@ -47,6 +77,14 @@ static const struct field image_fields[] = {
 };
 static const struct field_table image_table = {FIELD_TABLE(image_config, image_fields),
 					       .open = true};
+
+bool image_config_has_volume(const struct image_config *config, const char *path)
+{
+	for (uint32_t i = 0; i < config->volume_count; i++)
+		if (strcmp(config->volumes[i], path) == 0)
+			return true;
+	return false;
+}
 
 int image_config_stop_signal(const struct image_config *config)
 {

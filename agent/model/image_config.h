@@ -3,6 +3,7 @@
 // Unknown members are ignored, as the OCI image specification asks.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,8 +20,13 @@ struct image_config {
 	uint32_t environment_count;
 	const char *user;
 	const char *working_directory;
+	const char **volumes; // absolute, without a '/' at the end
+	uint32_t volume_count;
 	const char *stop_signal; // "SIGQUIT", "quit", "3", "SIGRTMIN+3"; "SIGTERM" when absent
 };
+
+// Whether the image declares the directory a volume (VOLUME in a Dockerfile).
+bool image_config_has_volume(const struct image_config *config, const char *path);
 
 // The number of its stop signal; a name that is none means SIGTERM, as with Docker.
 int image_config_stop_signal(const struct image_config *config);

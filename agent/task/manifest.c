@@ -121,13 +121,21 @@ static int compare_mounts(const void *one, const void *other)
 }
 
 // By path, so that what is mounted inside another one comes after it, and is not hidden.
-static void mounts_of(const struct container_spec *spec, struct guest_container *container)
+static void mounts_of(const struct task_spec *task, const struct container_spec *spec,
+		      const struct image_config *image, struct guest_container *container)
 {
 	container->mount_count = spec->mount_count;
-	for (uint32_t i = 0; i < spec->mount_count; i++)
-		container->mounts[i] =
-			(struct guest_mount){spec->mounts[i].volume, spec->mounts[i].container_path,
-					     spec->mounts[i].read_only};
+	for (uint32_t i = 0; i < spec->mount_count; i++) {
+		const struct mount_point *mount = &spec->mounts[i];
+
+		container->mounts[i] = (struct guest_mount){
+			.volume = mount->volume,
+			.path = mount->container_path,
+			.read_only = mount->read_only,
+			.copy_image = task->volumes[mount->volume].kind == VOLUME_EPHEMERAL &&
+				      image_config_has_volume(image, mount->container_path),
+		};
+	}
 	qsort(container->mounts, container->mount_count, sizeof(*container->mounts),
 	      compare_mounts);
 }
@@ -159,7 +167,7 @@ static int container_of_spec(struct task *task, uint32_t index, struct arena *ar
 				 spec->name, spec->image);
 	merge_environment(spec, image, arena, container);
 	health_of(spec, arena, &container->health);
-	mounts_of(spec, container);
+	mounts_of(task->spec, spec, image, container);
 	for (uint32_t i = 0; i < spec->depends_on_count; i++)
 		container->dependencies[i] = (struct guest_dependency){
 			spec->depends_on[i].container, condition_of(spec->depends_on[i].condition)};

@@ -50,7 +50,10 @@ static struct guest_manifest example(void)
 				.argument_count = 5,
 				.environment = environment,
 				.environment_count = 2,
-				.mounts = {{.volume = 1, .path = "/data", .read_only = true}},
+				.mounts = {{.volume = 1,
+					    .path = "/data",
+					    .read_only = true,
+					    .copy_image = true}},
 				.mount_count = 1,
 				.health = {.arguments = check,
 					   .argument_count = 1,
@@ -91,6 +94,7 @@ static void test_manifest_comes_back(void **state)
 	assert_string_equal(found.containers[0].environment[0], "A=b c");
 	assert_string_equal(found.volumes[1].path, "/fs-1/my app");
 	assert_true(found.containers[0].mounts[0].read_only);
+	assert_true(found.containers[0].mounts[0].copy_image);
 	assert_int_equal(found.containers[0].stop_signal, 3);
 	assert_int_equal(found.containers[1].dependencies[0].condition, GUEST_CONDITION_HEALTHY);
 	assert_int_equal(guest_manifest_encode(&found, &second, &err), 0);
@@ -138,11 +142,11 @@ static const struct {
 	{HEAD CONTAINER("a") "argument value=%00\nend\n", "line 5: argument: bad value of value"},
 	{HEAD CONTAINER("a") "argument value=\xc3\xa9\nend\n",
 	 "line 5: argument: bad value of value"},
-	{HEAD CONTAINER("a") "mount volume=0 path=/x read-only=0\nend\n",
+	{HEAD CONTAINER("a") "mount volume=0 path=/x read-only=0 copy-image=0\nend\n",
 	 "container a: bad mount 0"},
-	{HEAD VOLUME CONTAINER("a") "mount volume=0 path=x read-only=0\nend\n",
+	{HEAD VOLUME CONTAINER("a") "mount volume=0 path=x read-only=0 copy-image=0\nend\n",
 	 "container a: bad mount 0"},
-	{HEAD VOLUME CONTAINER("a") "mount volume=0 path=/x read-only=2\nend\n",
+	{HEAD VOLUME CONTAINER("a") "mount volume=0 path=/x read-only=2 copy-image=0\nend\n",
 	 "line 6: mount: bad value of read-only"},
 	{HEAD CONTAINER("a") "dependency container=0 condition=START\nend\n",
 	 "container a: bad dependency 0"},

@@ -240,7 +240,8 @@ static void test_image_config(void **state)
 {
 	static const char text[] =
 		"{\"architecture\":\"amd64\",\"config\":{\"Env\":[\"PATH=/bin\"],\"Cmd\":[\"sh\"],"
-		"\"Entrypoint\":null,\"ExposedPorts\":{\"80/tcp\":{}},\"User\":\"1000\"},"
+		"\"Entrypoint\":null,\"ExposedPorts\":{\"80/tcp\":{}},\"User\":\"1000\","
+		"\"Volumes\":{\"/data/\":{},\"/var/lib\":null}},"
 		"\"rootfs\":{\"type\":\"layers\"}}";
 	scoped(arena_release) struct arena arena = {0};
 	struct image_config config;
@@ -254,6 +255,9 @@ static void test_image_config(void **state)
 	assert_string_equal(config.user, "1000");
 	assert_string_equal(config.working_directory, "");
 	assert_string_equal(config.stop_signal, "SIGTERM");
+	assert_true(image_config_has_volume(&config, "/data"));
+	assert_true(image_config_has_volume(&config, "/var/lib"));
+	assert_false(image_config_has_volume(&config, "/var"));
 	assert_int_equal(
 		image_config_parse("{\"config\":{\"Cmd\":\"sh\"}}", 23, &arena, &config, &err),
 		-EBADMSG);
