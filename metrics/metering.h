@@ -31,8 +31,10 @@ struct metering_record {
 	unsigned cpu_units; // 1024 are one vCPU
 	unsigned memory_mib;
 	unsigned extra_storage_gib; // above 20
-	int64_t started_wall_ms;    // image preparation start
+	// Of the wall clock, which may have been set in between: labels, and part of the key.
+	int64_t started_wall_ms; // image preparation start
 	int64_t stopped_wall_ms;
+	uint64_t ran_ms; // what is billed, from a clock that nobody sets
 };
 
 struct metering_bill {

@@ -7,12 +7,10 @@
 
 void metering_bill(const struct metering_record *record, struct metering_bill *ret_bill)
 {
-	int64_t ran_ms = record->stopped_wall_ms - record->started_wall_ms;
 	uint64_t seconds = METERING_MINIMUM_SECONDS;
 
-	// A wall clock that was set back meanwhile must not make a bill negative.
-	if (ran_ms > METERING_MINIMUM_SECONDS * 1000)
-		seconds = ((uint64_t)ran_ms + 999) / 1000;
+	if (record->ran_ms > METERING_MINIMUM_SECONDS * UINT64_C(1000))
+		seconds = record->ran_ms / 1000 + (record->ran_ms % 1000 != 0);
 	*ret_bill = (struct metering_bill){
 		.billed_seconds = seconds,
 		.vcpu_seconds = (double)record->cpu_units * (double)seconds / 1024,

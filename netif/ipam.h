@@ -14,8 +14,8 @@
 //     if (ipv4_subnet_parse("10.0.1.0/24", &block, err) < 0 ||
 //         ipam_new("web-a", block, &ipam, err) < 0) ...
 //     uint32_t address;
-//     if (ipam_lease(ipam, clock_wall_ms(), &address, err) < 0) ... // 10.0.1.4 first
-//     ipam_release(ipam, address, clock_wall_ms() + 60000);
+//     if (ipam_lease(ipam, now_ms, &address, err) < 0) ... // 10.0.1.4 first
+//     ipam_release(ipam, address, now_ms + 60000);
 //     ipam_free(ipam);
 #pragma once
 
@@ -91,8 +91,8 @@ void ipam_free(struct ipam *ipam);
 
 // Leases any free address: the next one after the last leased, so that the
 // recently released come last. Cooling addresses whose time is up by `now_ms`
-// are free again. The clock is the caller's (wall clock, when leases outlive the
-// process); all times of one ipam use the same.
+// are free again. The clock is the caller's, one that nobody sets; all times of one
+// ipam use the same.
 // -ENOSPC: `subnet web-a: no free address: 11 used, 5 reserved, 0 cooling`.
 // Amortised O(1); O(log n) in the number of cooling addresses.
 int ipam_lease(struct ipam *ipam, int64_t now_ms, uint32_t *ret_address, struct error *err);

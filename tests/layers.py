@@ -4,7 +4,8 @@
 
 - an include goes only to the module itself or to one named beneath it here;
 - the five modules' insides are not reached into: only their door is included from elsewhere;
-- cJSON, libevent and SQLite stay where they belong.
+- cJSON, libevent and SQLite stay where they belong;
+- nothing is computed from the wall clock, which anybody may set (agent/base/clock.h).
 
 Prints one line per fault, and at the end how many includes it looked at.
 """
@@ -57,6 +58,8 @@ RESTRICTED = {
     r"libnftnl/|libmnl/": ("netif/", "sg/", "agent/lb/"),
 }
 
+WALL_ARITHMETIC = re.compile(r"(?:clock_wall_ms\(\)|\btime\(NULL\))\s*[-+](?!>)|[-+]\s*(?:clock_wall_ms\(\)|time\(NULL\))")
+
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)
 
 
@@ -103,6 +106,11 @@ def main():
     ]
     results = [(path, *result) for path in sources for result in faults_of(path)]
     faults = [result for result in results if result[2]]
+    faults += [
+        (path, match, "is computed from the wall clock")
+        for path in sources
+        for match in WALL_ARITHMETIC.findall((ROOT / path).read_text())
+    ]
     for path, include, fault in faults:
         print(f'{path}: "{include}" {fault}')
     print(f"layers: {len(sources)} files, {len(results)} includes, {len(faults)} faults")

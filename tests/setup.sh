@@ -19,7 +19,7 @@ PACKAGES=(
 	kmod cpio lz4 xz-utils zstd busybox-static
 	# tests
 	iproute2 iputils-ping nftables procps util-linux curl jq python3-pytest python3-jsonschema python3-yaml
-	nfs-ganesha nfs-ganesha-vfs prometheus systemd containernetworking-plugins iptables tcpdump
+	nfs-ganesha nfs-ganesha-vfs prometheus systemd containernetworking-plugins iptables tcpdump faketime
 	clang clang-format clang-tidy cppcheck valgrind shellcheck
 )
 

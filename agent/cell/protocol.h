@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/error.h"
 #include "agent/base/message.h"
 #include "agent/guest/protocol.h"
@@ -85,6 +86,10 @@ struct cell_status {
 	// code never changes. Its times are the host's: when the shim heard of it. Zero until the
 	// guest has spoken.
 	struct guest_status guest;
+
+	// clock_boot(): what durations are computed from.
+	struct boot_time vmm_exited_at; // vmm_exited_ms; 0: not yet
+	struct boot_time changed_at;    // of this revision: the cell's last sign of life
 
 	uint64_t requests;  // guest HTTP requests answered with 2xx or 404
 	uint64_t refused;   // answered with another 4xx, cut at a deadline or turned away

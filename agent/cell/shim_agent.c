@@ -41,6 +41,7 @@ static void persist(struct shim *shim)
 void shim_status_changed(struct shim *shim, bool durable)
 {
 	shim->status.revision++;
+	shim->status.changed_at = clock_boot();
 	shim->agent.stale = true;
 	if (!durable)
 		return;

@@ -187,6 +187,7 @@ static void report_not_started(struct shim *shim, const struct error *err)
 	status->vmm = VMM_EXITED;
 	status->vmm_exit_code = EXIT_NOT_STARTED;
 	status->vmm_exited_ms = clock_wall_ms();
+	status->vmm_exited_at = clock_boot();
 	log_error(&shim->log, "%s", status->vmm_failure);
 	shim_status_changed(shim, true);
 }
@@ -297,6 +298,7 @@ void shim_vmm_handle_exit(struct shim *shim, short revents)
 	status->vmm_exit_code =
 		info.si_code == CLD_EXITED ? info.si_status & 0xff : 128 + info.si_status;
 	status->vmm_exited_ms = clock_wall_ms();
+	status->vmm_exited_at = clock_boot();
 	log_info(&shim->log, "VMM ended with %d", status->vmm_exit_code);
 	shim_status_changed(shim, true);
 }

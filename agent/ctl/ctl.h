@@ -121,6 +121,5 @@ struct table {
 };
 
 void table_add(struct table *table, const char *const *cells);
-void table_print(struct table *table); // and releases it
-// "5m12s" from one RFC 3339 time to another, or to now; "-" when there is no first.
-const char *age_text(const char *since, const char *until, char *buffer, size_t size);
+void table_print(struct table *table);                                  // and releases it
+const char *duration_text(uint64_t seconds, char *buffer, size_t size); // "5m12s"

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
@@ -134,24 +133,15 @@ void table_print(struct table *table)
 	table->rows = 0;
 }
 
-const char *age_text(const char *since, const char *until, char *buffer, size_t size)
+const char *duration_text(uint64_t seconds, char *buffer, size_t size)
 {
-	struct tm begin = {0}, end = {0};
-	time_t end_time = time(NULL);
-	long seconds;
-
-	if (!strptime(since, "%Y-%m-%dT%H:%M:%S", &begin))
-		return "-";
-	if (strptime(until, "%Y-%m-%dT%H:%M:%S", &end))
-		end_time = timegm(&end);
-	seconds = (long)(end_time - timegm(&begin));
-	if (seconds < 0)
-		seconds = 0;
 	if (seconds < 60)
-		snprintf(buffer, size, "%lds", seconds);
+		snprintf(buffer, size, "%llus", (unsigned long long)seconds);
 	else if (seconds < 3600)
-		snprintf(buffer, size, "%ldm%02lds", seconds / 60, seconds % 60);
+		snprintf(buffer, size, "%llum%02us", (unsigned long long)(seconds / 60),
+			 (unsigned)(seconds % 60));
 	else
-		snprintf(buffer, size, "%ldh%02ldm", seconds / 3600, seconds / 60 % 60);
+		snprintf(buffer, size, "%lluh%02um", (unsigned long long)(seconds / 3600),
+			 (unsigned)(seconds / 60 % 60));
 	return buffer;
 }

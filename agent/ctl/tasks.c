@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/clock.h"
+#include "agent/base/process.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
 
@@ -21,6 +23,30 @@ static void containers_text(const cJSON *task, char *text, size_t size)
 		 cJSON_GetArraySize(member_at(task, "spec.containerDefinitions")));
 }
 
+static struct boot_time boot_time_at(const cJSON *task, const char *path)
+{
+	const cJSON *number = member_at(task, path);
+	bool known = cJSON_IsNumber(number) && number->valuedouble > 0;
+
+	return (struct boot_time){known ? (uint64_t)number->valuedouble : 0};
+}
+
+// How long its containers ran, or run so far, by the clock of the boot that it belongs to.
+static const char *age_text(const cJSON *task, char *buffer, size_t size)
+{
+	struct boot_time started = boot_time_at(task, "status.bootTimes.startedMs");
+	struct boot_time ended = boot_time_at(task, "status.bootTimes.executionStoppedMs");
+	char boot_id[BOOT_ID_SIZE] = "";
+	struct error ignored = {0};
+
+	if (!ended.ms && boot_id_read(boot_id, &ignored) == 0 &&
+	    strcmp(boot_id, member_text(task, "status.bootId")) == 0)
+		ended = clock_boot();
+	if (!started.ms || !ended.ms)
+		return "-";
+	return duration_text(boot_time_since_ms(ended, started) / 1000, buffer, size);
+}
+
 static void add_task(struct table *table, const cJSON *task)
 {
 	char containers[24], age[32];
@@ -33,8 +59,7 @@ static void add_task(struct table *table, const cJSON *task)
 				 containers,
 				 member_text(task, "status.network.privateIpv4Address"),
 				 member_text(task, "status.startedAt"),
-				 age_text(member_text(task, "status.startedAt"),
-					  member_text(task, "status.stoppedAt"), age, sizeof(age)),
+				 age_text(task, age, sizeof(age)),
 				 member_text(task, "status.stoppedReason"),
 			 });
 }

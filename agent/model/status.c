@@ -212,6 +212,17 @@ static const struct field progress_fields[] = {
 };
 static const struct field_table progress_table = {FIELD_TABLE(task_progress, progress_fields)};
 
+static const struct field boot_times_fields[] = {
+	U64_FIELD("createdMs", task_boot_times, created.ms),
+	U64_FIELD("pullStartedMs", task_boot_times, pull_started.ms),
+	U64_FIELD("startedMs", task_boot_times, started.ms),
+	U64_FIELD("stopRequestedMs", task_boot_times, stop_requested.ms),
+	U64_FIELD("executionStoppedMs", task_boot_times, execution_stopped.ms),
+	U64_FIELD("stoppedMs", task_boot_times, stopped.ms),
+};
+static const struct field_table boot_times_table = {
+	FIELD_TABLE(task_boot_times, boot_times_fields)};
+
 static const struct field status_fields[] = {
 	ENUM_FIELD("lastStatus", task_status, last_status, task_states),
 	ENUM_FIELD("desiredStatus", task_status, desired_status, task_states),
@@ -229,6 +240,10 @@ static const struct field status_fields[] = {
 	TIME_FIELD("stoppingAt", task_status, stopping_ms),
 	TIME_FIELD("executionStoppedAt", task_status, execution_stopped_ms),
 	TIME_FIELD("stoppedAt", task_status, stopped_ms),
+	{.name = "bootTimes",
+	 .type = FIELD_OBJECT,
+	 .table = &boot_times_table,
+	 FIELD_AT(task_status, boot_times)},
 	{.name = "containers",
 	 .type = FIELD_LIST,
 	 .max = TASK_CONTAINERS_MAX,

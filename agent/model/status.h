@@ -15,6 +15,7 @@
 
 #include "agent/base/arena.h"
 #include "agent/base/buffer.h"
+#include "agent/base/clock.h"
 #include "agent/base/error.h"
 
 enum task_state {
@@ -118,6 +119,17 @@ struct task_progress {
 	uint64_t own_us; // of that: the agent's own work, without what it waited for
 };
 
+// The boot time of the events that durations are computed from, while the wall clock's times in
+// `task_status` label the same events. All are of the boot `boot_id`, but `stop_requested` and
+// `stopped` of a task that a reboot ended. Records of older agents lack them.
+struct task_boot_times {
+	struct boot_time created, pull_started, started;
+	// The drain of its targets began then: when it was first asked to stop, or to drain for a
+	// shorter time.
+	struct boot_time stop_requested;
+	struct boot_time execution_stopped, stopped;
+};
+
 struct task_status {
 	enum task_state last_status, desired_status; // desired: RUNNING or STOPPED
 	enum stop_code stop_code;
@@ -126,6 +138,7 @@ struct task_status {
 
 	int64_t created_ms, pull_started_ms, pull_stopped_ms, started_ms, stopping_ms;
 	int64_t execution_stopped_ms, stopped_ms;
+	struct task_boot_times boot_times;
 
 	struct container_status *containers; // in the order of the spec
 	uint32_t container_count;

@@ -132,7 +132,7 @@ int store_meta_get(struct store *store, const char *name, struct arena *arena,
 		   const char **ret_value, struct error *err); // -ENOENT
 int store_meta_set(struct store *store, const char *name, const char *value, struct error *err);
 
-// Addresses that cool down after their ENI is gone, until `until_ms` of the wall clock.
+// Addresses that cool down after their ENI is gone, until `until_ms` of the boot's clock.
 // A reboot of the host frees them all (store_open does it).
 struct store_lease {
 	const char *subnet, *address;

@@ -180,6 +180,7 @@ int task_admit(struct engine *engine, const struct model_object *object, struct 
 		.last_status = TASK_PROVISIONING,
 		.desired_status = TASK_RUNNING,
 		.created_ms = clock_wall_ms(),
+		.boot_times.created = clock_boot(),
 		.driver = engine->vmm->name,
 		.drain_seconds = TASK_DRAIN_DEFAULT,
 	};

@@ -119,7 +119,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *context)
 	effects_retry(engine);
 	reaper_retry(&engine->disk_reaper);
 	reaper_retry(&engine->cell_reaper);
-	if (store_lease_expire(engine->store, clock_wall_ms(), &err) < 0)
+	if (store_lease_expire(engine->store, (int64_t)clock_boot().ms, &err) < 0)
 		log_error(NULL, "sweep: %s", err.message);
 }
 
@@ -366,15 +366,19 @@ void engine_close(struct engine *engine)
 
 // --- Starting ---
 
+// Nothing cools down longer than from now on: a later end is one that an older agent took from the
+// wall clock, or was written when the cool-down was configured longer.
 static int take_lease(const struct store_lease *lease, void *context)
 {
 	struct engine *engine = context;
+	int64_t latest_ms = (int64_t)clock_boot().ms + engine->config->cooldown_seconds * 1000LL;
+	int64_t until_ms = lease->until_ms < latest_ms ? lease->until_ms : latest_ms;
 	struct network_subnet *subnet = network_subnet_find(engine, lease->subnet);
 	struct error ignored = {0};
 	uint32_t address;
 
 	if (subnet && ipv4_parse(lease->address, &address, &ignored) == 0)
-		ipam_cool(subnet->ipam, address, lease->until_ms);
+		ipam_cool(subnet->ipam, address, until_ms);
 	return 0;
 }
 

@@ -147,6 +147,7 @@ int image_apply(void *object, struct error *err)
 		return 0; // the VMM has them
 	if (task->status.pull_started_ms == 0) {
 		task->status.pull_started_ms = clock_wall_ms();
+		task->status.boot_times.pull_started = clock_boot();
 		task_changed(task);
 	}
 	result = pin_images(task, err);

@@ -98,8 +98,9 @@ struct task {
 	const struct vmm_ops *vmm; // it stays with the driver that it began with
 	struct walk walk;
 	struct event *timer;
-	int64_t created_us; // monotonic: the zero of its timeline
-	int64_t stop_us;    // when this agent was first asked to stop it, 0: not
+	int64_t created_us;              // monotonic: the zero of its timeline
+	int64_t stop_us;                 // monotonic: when it was first asked to stop, 0: not
+	struct boot_time retained_since; // of a STOPPED one
 
 	TAILQ_ENTRY(task) ready_link, dirty_link, dying_link;
 	bool ready;        // its walk is to be called in this turn
@@ -150,6 +151,13 @@ struct fault_plan { // PENSTOCK_FAULT, for tests: make one step fail, or the age
 	bool die, spin;
 };
 
+// When an agent was here last, as far as its file says.
+struct alive {
+	int64_t wall_ms;            // 0: never
+	char boot_id[BOOT_ID_SIZE]; // "": not known
+	struct boot_time time;      // of that boot
+};
+
 struct engine {
 	const struct config *config;
 	struct event_base *base;
@@ -166,7 +174,7 @@ struct engine {
 	enum vmm_accelerator accelerator;
 	uint32_t tsc_khz;
 	char boot_id[BOOT_ID_SIZE];
-	int64_t last_alive_ms; // wall clock: an agent was here; 0: never
+	struct alive last_alive;
 	struct fault_plan fault;
 	struct engine_capacity capacity; // totals only
 	bool stopping;                   // all tasks, for good
@@ -271,8 +279,7 @@ void task_vmm_request(const struct engine *engine, const struct task_spec *spec,
 // measure.c
 void task_expose_state(const struct task *task, enum task_state state); // which it is to have now
 void task_observe_start(const struct task *task);                       // it is RUNNING
-// It is STOPPED: how long after the request, or the failure that ended it. Not known when an
-// earlier agent was asked to stop it.
+// It is STOPPED: how long after the request, or the failure that ended it.
 void task_observe_stop(const struct task *task);
 
 // steps.c
@@ -318,6 +325,7 @@ int guest_apply(void *object, struct error *err);
 int guest_undo(void *object, struct error *err);
 int targets_apply(void *object, struct error *err);
 int targets_undo(void *object, struct error *err);
+void task_note_execution_stopped(struct task *task); // now, or when its shim said; once
 
 // manifest.c
 int manifest_write(struct task *task, struct error *err);

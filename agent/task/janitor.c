@@ -172,7 +172,7 @@ static void on_reaped(void *owner, const struct error *err)
 	if (err->code)
 		log_error(NULL, "reaper of %s: %s", reaper->name, err->message);
 	else
-		reaper->reaped_ms = reaper->began_ms;
+		reaper->reaped = reaper->began;
 	if (again)
 		reaper_kick(reaper);
 }
@@ -188,7 +188,7 @@ void reaper_kick(struct reaper *reaper)
 		reaper->again = true;
 		return;
 	}
-	reaper->began_ms = clock_wall_ms();
+	reaper->began = clock_boot();
 	if (janitor_start(reaper->janitors, reaper->argument, -1, reaper->work, on_reaped, reaper,
 			  &err) < 0)
 		log_error(NULL, "reaper of %s: %s", reaper->name, err.message);

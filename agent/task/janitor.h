@@ -12,6 +12,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 
+#include "agent/base/clock.h"
 #include "agent/base/error.h"
 
 enum { JANITOR_ARGUMENT_MAX = 512 };
@@ -47,8 +48,7 @@ struct reaper {
 	bool running, again, failed;
 	unsigned waiting; // things, for the timer or for more of them
 	struct event *timer;
-	// Wall clock: when the last run began, and the last that succeeded.
-	int64_t began_ms, reaped_ms;
+	struct boot_time began, reaped; // the last run, and the last that succeeded
 };
 
 enum { REAPER_DELAY_S = 1, REAPER_WAITING_MAX = 64 };

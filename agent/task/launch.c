@@ -206,12 +206,19 @@ static int64_t stop_allowance_ms(const struct task_spec *spec)
 	return allowance_ms;
 }
 
-static void note_execution_stopped(struct task *task)
+// What the shim says of the VMM's end counts, within what is possible: a shim that was taken over
+// may say anything.
+void task_note_execution_stopped(struct task *task)
 {
+	struct boot_time now = clock_boot(), exited = task->cell.vmm_exited_at;
+
 	task->guest_deadline_us = 0;
 	if (task->status.execution_stopped_ms == 0)
 		task->status.execution_stopped_ms =
 			task->cell.vmm_exited_ms ? task->cell.vmm_exited_ms : clock_wall_ms();
+	if (task->status.boot_times.execution_stopped.ms == 0)
+		task->status.boot_times.execution_stopped =
+			exited.ms && exited.ms < now.ms ? exited : now;
 }
 
 int guest_undo(void *object, struct error *err)
@@ -219,7 +226,7 @@ int guest_undo(void *object, struct error *err)
 	struct task *task = object;
 
 	if (!task->launched || task->channel_fd < 0 || task->cell.vmm == VMM_EXITED) {
-		note_execution_stopped(task);
+		task_note_execution_stopped(task);
 		return 0;
 	}
 	if (!task->stop_sent) {
@@ -231,7 +238,7 @@ int guest_undo(void *object, struct error *err)
 	}
 	if (clock_monotonic_us() < task->guest_deadline_us)
 		return WALK_WAIT;
-	note_execution_stopped(task); // the step below kills what is left
+	task_note_execution_stopped(task); // the step below kills what is left
 	return 0;
 }
 

@@ -26,9 +26,8 @@ void task_expose_state(const struct task *task, enum task_state state)
 
 void task_observe_start(const struct task *task)
 {
-	double seconds = (double)(task->status.started_ms - task->status.created_ms) / 1000;
-
-	metrics_observe(task->engine->metrics, METRIC_TASK_START_DURATION_SECONDS, seconds,
+	metrics_observe(task->engine->metrics, METRIC_TASK_START_DURATION_SECONDS,
+			(double)(clock_monotonic_us() - task->created_us) / 1e6,
 			(const char *[]){"total"});
 }
 

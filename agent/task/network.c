@@ -325,7 +325,7 @@ void network_release_address(struct engine *engine, const char *subnet_id, uint3
 			     uint32_t cooldown_seconds)
 {
 	struct network_subnet *subnet = network_subnet_find(engine, subnet_id);
-	int64_t until_ms = clock_wall_ms() + cooldown_seconds * 1000LL;
+	int64_t until_ms = (int64_t)clock_boot().ms + cooldown_seconds * 1000LL;
 	char text[IPV4_TEXT_SIZE];
 	struct store_lease lease = {
 		.subnet = subnet_id, .address = ipv4_format(address, text), .until_ms = until_ms};
@@ -397,16 +397,18 @@ void network_reap_all(struct engine *engine)
 		reaper_flush(&vpc->reaper);
 }
 
-// An address was released before the reaper began that ends its tracked connections, or it is not
-// free yet: whoever leases it must not inherit them. For the address, time stands still.
+// The reaper ends the tracked connections of released addresses; a new owner of an address must not
+// inherit them. So while a reap is due, the clock of this VPC's addresses stops at the beginning of
+// the last finished reap plus the cool-down: what was released after that beginning goes on
+// cooling.
 int64_t network_lease_ms(struct engine *engine, const struct network_subnet *subnet)
 {
 	const struct network_vpc *vpc = network_vpc_find(engine, subnet->vpc_id);
-	int64_t now_ms = clock_wall_ms(), reaped_ms;
+	int64_t now_ms = (int64_t)clock_boot().ms, reaped_ms;
 
 	if (!vpc || reaper_is_done(&vpc->reaper))
 		return now_ms;
-	reaped_ms = vpc->reaper.reaped_ms + engine->config->cooldown_seconds * 1000LL;
+	reaped_ms = (int64_t)vpc->reaper.reaped.ms + engine->config->cooldown_seconds * 1000LL;
 	return reaped_ms < now_ms ? reaped_ms : now_ms;
 }
 

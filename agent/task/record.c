@@ -51,11 +51,29 @@ struct task *task_new(struct engine *engine, const char *id)
 	return task;
 }
 
+// Since when a stopped task is kept. A record of an earlier boot counts from this boot on: kept too
+// long rather than not at all.
+static struct boot_time retained_since(const struct task *task)
+{
+	if (!task_is_of_this_boot(task))
+		return (struct boot_time){0};
+	return task->status.boot_times.stopped.ms ? task->status.boot_times.stopped : clock_boot();
+}
+
 // From here on it counts: in the ledger, in lists, at a restart.
 static void task_link(struct task *task)
 {
-	task->created_us =
-		clock_monotonic_us() - (clock_wall_ms() - task->status.created_ms) * 1000;
+	// Times of an earlier boot, or of an agent that recorded none: its timeline begins here.
+	task->created_us = clock_monotonic_us();
+	if (task_is_of_this_boot(task)) {
+		const struct task_boot_times *times = &task->status.boot_times;
+
+		if (times->created.ms)
+			task->created_us = boot_time_monotonic_us(times->created);
+		if (times->stop_requested.ms)
+			task->stop_us = boot_time_monotonic_us(times->stop_requested);
+	}
+	task->retained_since = retained_since(task);
 	task->next = task->engine->tasks;
 	task->engine->tasks = task;
 	if (task->status.last_status != TASK_STOPPED)
@@ -284,6 +302,7 @@ static void finish(struct task *task)
 	struct log_context context = task_log(task);
 
 	task->status.stopped_ms = clock_wall_ms();
+	task->status.boot_times.stopped = task->retained_since = clock_boot();
 	close_containers(task);
 	task_release_address(task);
 	task_observe_stop(task);
@@ -306,6 +325,7 @@ static void set_state(struct task *task, enum task_state state)
 	task_changed(task);
 	if (state == TASK_RUNNING && task->status.started_ms == 0) {
 		task->status.started_ms = clock_wall_ms();
+		task->status.boot_times.started = clock_boot();
 		task_observe_start(task);
 	}
 	// On its way down a task may pass through STOPPING in no time.
@@ -348,8 +368,10 @@ void task_stop(struct task *task, enum stop_code code, const char *reason)
 		snprintf(task->status.stopped_reason, sizeof(task->status.stopped_reason), "%s",
 			 reason);
 	}
-	if (task->stop_us == 0)
+	if (task->stop_us == 0) {
 		task->stop_us = clock_monotonic_us();
+		task->status.boot_times.stop_requested = clock_boot();
+	}
 	walk_turn_down(&task->walk);
 	task_changed(task);
 	task_ready(task);
@@ -434,14 +456,16 @@ int engine_task_delete(struct engine *engine, const char *id, bool dry_run, stru
 
 void tasks_sweep(struct engine *engine)
 {
-	int64_t oldest_ms = clock_wall_ms() - engine->config->stopped_retention_seconds * 1000LL;
+	uint64_t retention_ms = engine->config->stopped_retention_seconds * UINT64_C(1000);
+	struct boot_time now = clock_boot();
 	struct error err = {0};
 
 	for (struct task *task = engine->tasks, *next; task; task = next) {
 		next = task->next;
 		cell_sweep(task);
 		if (task->status.last_status == TASK_STOPPED &&
-		    task->status.stopped_ms < oldest_ms && forget(task, &err) < 0)
+		    boot_time_since_ms(now, task->retained_since) > retention_ms &&
+		    forget(task, &err) < 0)
 			log_error(NULL, "sweep: %s", err.message);
 	}
 }

@@ -107,7 +107,7 @@ def test_control_characters_of_a_guest_do_not_reach_the_terminal(answer, words):
 
 
 def test_a_stopped_task_ages_no_more(answer):
-    times = {"startedAt": "2026-01-01T00:00:00.000Z", "stoppedAt": "2026-01-01T00:05:07.000Z"}
+    times = {"startedAt": "2026-01-01T00:00:00.000Z", "bootTimes": {"startedMs": 5000, "executionStoppedMs": 312000}}
     item = {"id": "t", "status": {"lastStatus": "STOPPED", **times}}
     shown = answer(JSON_HEAD + b"\r\n" + json.dumps({"items": [item]}).encode(), "ps", "-a").stdout
     assert " 5m07s " in shown
