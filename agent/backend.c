@@ -60,6 +60,12 @@ static int task_delete(void *context, const char *id, bool dry_run, struct error
 	return engine_task_delete(engine_of(context), id, dry_run, err);
 }
 
+static int cell_adopt(void *context, const char *id, bool end, struct fault_list *faults,
+		      struct error *err)
+{
+	return engine_cell_adopt(engine_of(context), id, end, faults, err);
+}
+
 static int task_log_open(void *context, const char *id, const char *container, bool rotated,
 			 int *ret_fd, struct error *err)
 {
@@ -174,8 +180,10 @@ static void host_render(void *context, struct buffer *out)
 	render_amount(out, "memoryMiB", capacity.memory_mib, capacity.memory_mib_promised);
 	buffer_adds(out, ",");
 	render_amount(out, "storageGiB", capacity.disk_gib, capacity.disk_gib_promised);
-	buffer_addf(out, ",\"storageHeadroomGiB\":%u,\"uidsFree\":%u}}", capacity.disk_gib_headroom,
-		    capacity.uids_free);
+	buffer_addf(out, ",\"storageHeadroomGiB\":%u,\"uidsFree\":%u},\"unrecordedCells\":",
+		    capacity.disk_gib_headroom, capacity.uids_free);
+	engine_unrecorded_render(engine_of(context), out);
+	buffer_adds(out, "}");
 }
 
 // Measures, then renders, as much as fits into one slice of time.
@@ -230,6 +238,7 @@ struct api_backend backend_operations(struct backend *backend)
 		.task_plan = task_plan,
 		.task_stop = task_stop,
 		.task_delete = task_delete,
+		.cell_adopt = cell_adopt,
 		.task_log_open = task_log_open,
 		.enis_render = enis_render,
 		.targets_render = targets_render,

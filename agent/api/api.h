@@ -72,6 +72,11 @@ struct api_backend {
 			 struct error *err);
 	// Forgets a STOPPED task: deletes it from the store in this turn. Else -EBUSY.
 	int (*task_delete)(void *context, const char *id, bool dry_run, struct error *err);
+	// Takes a cell back that the store has no record of (`end`: and stops it), in this turn. 1:
+	// it had nothing to be taken back from and is killed. -EEXIST with `faults`: the objects to
+	// be put first.
+	int (*cell_adopt)(void *context, const char *id, bool end, struct fault_list *faults,
+			  struct error *err);
 	// A container's log file (or the older, rotated one), CRI lines; the caller closes it.
 	int (*task_log_open)(void *context, const char *id, const char *container, bool rotated,
 			     int *ret_fd, struct error *err);

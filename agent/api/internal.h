@@ -174,7 +174,8 @@ const struct route *route_match(struct exchange *exchange, const char *path);
 // --- Handlers ---
 
 api_handler handle_object_list, handle_object_get, handle_object_put, handle_object_delete;
-api_handler handle_task_put, handle_task_delete, handle_task_stop, handle_task_logs;
+api_handler handle_task_put, handle_task_delete, handle_task_stop, handle_task_adopt,
+	handle_task_logs;
 api_handler handle_enis, handle_eni, handle_targets, handle_host, handle_events;
 api_handler handle_metrics, handle_healthz, handle_readyz, handle_openapi, handle_shutdown;
 

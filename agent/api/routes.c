@@ -21,6 +21,7 @@ const struct route api_routes[] = {
 	{"PUT", "/v1/tasks/{id}", ACCESS_WRITE, handle_task_put, "dryRun wait timeout"},
 	{"DELETE", "/v1/tasks/{id}", ACCESS_WRITE, handle_task_delete, "dryRun"},
 	{"POST", "/v1/tasks/{id}/stop", ACCESS_WRITE, handle_task_stop, "wait timeout"},
+	{"POST", "/v1/tasks/{id}/adopt", ACCESS_WRITE, handle_task_adopt, "end wait timeout"},
 	{"GET", "/v1/tasks/{id}/logs", ACCESS_READ, handle_task_logs, "container follow format"},
 	{"GET", "/v1/tasks/{id}", ACCESS_READ, handle_object_get, "wait timeout"},
 	{"GET", "/v1/{kind}", ACCESS_READ, handle_object_list, ""},

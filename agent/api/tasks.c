@@ -123,6 +123,29 @@ void handle_task_stop(struct exchange *exchange)
 	}
 }
 
+void handle_task_adopt(struct exchange *exchange)
+{
+	const struct api_backend *backend = exchange->api->backend;
+	struct fault_list *missing = faults_new(exchange);
+	struct store_object stored;
+	struct error err = {0};
+	bool end = false;
+	int result;
+
+	if (!wait_read(exchange) || !exchange_query_flag(exchange, "end", &end))
+		return;
+	result = backend->cell_adopt(backend->context, exchange->id, end, missing, &err);
+	exchange->acknowledges = result >= 0;
+	if (result < 0) {
+		reply_errno(exchange, result, missing, &err);
+	} else if (result > 0) {
+		exchange->wait.wanted = false;
+		reply_begin(exchange, 204, NULL);
+	} else if (object_load(exchange, &stored)) {
+		reply_object(exchange, 200, &stored);
+	}
+}
+
 void handle_task_delete(struct exchange *exchange)
 {
 	const struct api_backend *backend = exchange->api->backend;

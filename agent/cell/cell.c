@@ -289,6 +289,7 @@ int cell_remains(const struct cell *cell, struct cell_remains *ret_remains, stru
 		return result;
 	error_clear(err);
 	remains.directory = result == 0;
+	remains.record = cell_record_exists(cell);
 	remains.cgroup = cgroup_exists(cell->tree, cell->task);
 	if (cgroup_is_empty(cell->tree, cell->task, &empty, err) < 0)
 		return -err->code;

@@ -8,6 +8,7 @@
 //
 //	<state>/cells/<task>/           root:gid 0750
 //	    manifest                    root:gid 0640  written by the agent before LAUNCH
+//	    record                      root     0600  the agent's record of the task, as a copy
 //	    metadata/                   root:gid 0750  task.json, <container-id>.json, by the agent
 //	    shim/                       uid:gid  0750  status: the last struct cell_status;
 //	                                               console.log (.log.1): the VMM's; shim.log
@@ -82,6 +83,15 @@ int cell_manifest_write(const struct cell *cell, const void *text, size_t length
 int cell_metadata_write(const struct cell *cell, const char *name, const void *text, size_t length,
 			struct error *err);
 
+// The agent's record of the task beside its cell, for the case that the database loses it. Replaced
+// atomically, without fsync. It exists from before the shim runs until the cell is undone.
+int cell_record_write(const struct cell *cell, const void *text, size_t length, struct error *err);
+// -ENOENT: there is none. The caller frees the text, which ends with a NUL behind `length` bytes.
+int cell_record_read(const struct cell *cell, char **ret_text, size_t *ret_length,
+		     struct error *err);
+int cell_record_remove(const struct cell *cell, struct error *err); // a missing one is success
+bool cell_record_exists(const struct cell *cell);
+
 // Opens the log of a container, or with NULL the VMM's console, for reading: the current file or
 // the one rotated away. Refuses all but a regular file. -ENOENT when nothing was logged.
 int cell_log_open(const struct cell *cell, const char *container, bool rotated, int *ret_fd,
@@ -133,6 +143,7 @@ struct cell_remains {
 	bool directory;
 	bool cgroup;
 	bool populated; // processes are left in the cgroup
+	bool record;    // the directory holds a record: the task's cell was not undone
 };
 
 int cell_remains(const struct cell *cell, struct cell_remains *ret_remains, struct error *err);

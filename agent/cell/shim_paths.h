@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #define CELL_MANIFEST_FILE      "manifest"
+#define CELL_RECORD_FILE        "record"
 #define CELL_METADATA_DIRECTORY "metadata"
 #define CELL_METADATA_TASK      "task"
 #define CELL_SHIM_DIRECTORY     "shim"
@@ -20,6 +21,7 @@ enum {
 	CELL_CONTAINER_ID_MAX = 64,
 	CELL_CONTAINER_NAME_MAX = 255,
 	CELL_METADATA_MAX = 256 * 1024,
+	CELL_RECORD_MAX = 4 * 1024 * 1024,
 };
 
 #define SHIM_ACCELERATOR_KVM "kvm"

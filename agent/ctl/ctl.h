@@ -39,7 +39,7 @@ struct verb {
 
 extern const struct verb verb_apply, verb_delete, verb_run, verb_ps, verb_describe, verb_logs,
 	verb_stop, verb_timeline, verb_events, verb_sg, verb_lb, verb_eni, verb_host, verb_doctor,
-	verb_fsck, verb_shutdown;
+	verb_fsck, verb_adopt, verb_shutdown;
 
 // --- options.c ---
 

@@ -11,6 +11,8 @@
 
 static const char *verdict(const struct fsck_finding *finding)
 {
+	if (finding->unrecorded)
+		return "NO RECORD";
 	if (!finding->orphan)
 		return "owned";
 	if (finding->repaired)
@@ -32,6 +34,10 @@ static void print_table(const struct fsck_report *report, const struct config *c
 	table_print(&table);
 	printf("%zu found, %zu orphans left (install %s, %s)\n", report->count, report->orphans,
 	       config->install, config->state_directory);
+	if (report->unrecorded > 0)
+		printf("%zu of cells that may run and that the database has lost: penstockctl "
+		       "adopt\n",
+		       report->unrecorded);
 }
 
 static void print_json(const struct fsck_report *report)
@@ -48,11 +54,13 @@ static void print_json(const struct fsck_report *report)
 		cJSON_AddStringToObject(item, "owner", finding->owner);
 		cJSON_AddBoolToObject(item, "orphan", finding->orphan);
 		cJSON_AddBoolToObject(item, "repaired", finding->repaired);
+		cJSON_AddBoolToObject(item, "unrecorded", finding->unrecorded);
 		if (finding->problem[0])
 			cJSON_AddStringToObject(item, "problem", finding->problem);
 		cJSON_AddItemToArray(findings, item);
 	}
 	cJSON_AddNumberToObject(document, "orphans", (double)report->orphans);
+	cJSON_AddNumberToObject(document, "unrecorded", (double)report->unrecorded);
 	document_print(document);
 }
 
@@ -82,7 +90,7 @@ static int run_fsck(const struct ctl *ctl, int argc, char **argv)
 		print_json(&report);
 	else
 		print_table(&report, &config);
-	return report.orphans > 0 ? EXIT_REFUSED : EXIT_DONE;
+	return report.orphans + report.unrecorded > 0 ? EXIT_REFUSED : EXIT_DONE;
 }
 
 const struct verb verb_fsck = {
@@ -94,6 +102,10 @@ const struct verb verb_fsck = {
 		"process that carries this install's mark, each with the task or object that owns it.\n"
 		"What no record owns is an orphan; exit code 1 when one is left. Needs no agent; with\n"
 		"one running, what is just being built may show up for a moment.\n"
+		"\n"
+		"NO RECORD is what belongs to a cell that may run and that the database has lost: it\n"
+		"is never removed, nor is anything else while there is such a cell (penstockctl\n"
+		"adopt).\n"
 		"\n"
 		"Some things --repair has to leave, and says why: security groups and their members\n"
 		"while an agent runs, which removes them itself; loop devices, which go with their\n"

@@ -182,6 +182,8 @@ static int balancer_choose(struct engine *engine, const struct model_object *obj
 	if (!subnet)
 		return error_set(err, EAGAIN, "subnet %s is not ready yet, try again",
 				 object->load_balancer->subnet_id);
+	if (unrecorded_check(engine, err) < 0) // the address may be one of theirs
+		return -err->code;
 	if (ipam_lease(subnet->ipam, network_lease_ms(engine, subnet), &status.private_ipv4_address,
 		       err) < 0)
 		return -err->code;
@@ -239,5 +241,6 @@ int engine_object_check(struct engine *engine, enum model_kind kind, const char 
 	(void)id;
 	if (kind == MODEL_LOAD_BALANCER && object)
 		return balancer_choose(engine, object, dry_run, arena, ret_status, err);
-	return 0;
+	// Who uses the object is not known while records are lost.
+	return object ? 0 : unrecorded_check(engine, err);
 }

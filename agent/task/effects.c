@@ -259,18 +259,42 @@ void effects_commit(struct engine *engine)
 
 // --- What was deleted while no agent looked ---
 
+// Whether a task has the ENI; yes as well while a record cannot be read, for its ENI is not known.
+static bool is_owned_eni(const struct engine *engine, const char *eni_id)
+{
+	const struct task *task = engine->tasks;
+
+	while (task && (task->status.last_status == TASK_STOPPED ||
+			strcmp(task->status.network.eni_id, eni_id) != 0))
+		task = task->next;
+	return task || engine->unreadable[0];
+}
+
+static void sweep_member(struct network_vpc *vpc, const char *eni_id)
+{
+	struct error err = {0};
+
+	if (!is_owned_eni(vpc->engine, eni_id) &&
+	    sg_member_remove(vpc->sg, network_batch(vpc), eni_id, &err) < 0)
+		log_error(NULL, "vpc %s: member %s: %s", vpc->id, eni_id, err.message);
+}
+
 static void sweep_policy(struct network_vpc *vpc)
 {
 	struct engine *engine = vpc->engine;
 	scoped_free struct sg_object *objects = NULL;
 	size_t count;
 
+	if (engine->unrecorded)
+		return;
 	sg_vpc_inventory(vpc->sg, &objects, &count);
 	for (size_t i = 0; i < count; i++) {
 		enum model_kind kind = objects[i].kind == SG_OBJECT_GROUP ? MODEL_SECURITY_GROUP
 									  : MODEL_LOAD_BALANCER;
 		const struct model_object *object = engine_object(engine, kind, objects[i].owner);
 
+		if (objects[i].kind == SG_OBJECT_MEMBER)
+			sweep_member(vpc, objects[i].owner);
 		if (objects[i].kind != SG_OBJECT_GROUP && objects[i].kind != SG_OBJECT_BALANCER)
 			continue;
 		if (!object || !is_of_vpc(engine, object, vpc))
@@ -311,14 +335,25 @@ static bool is_subnet_of(const struct engine *engine, const char *vpc_id, const 
 	return false;
 }
 
+// An unfinished ENI has no owner yet.
+static bool is_lost_eni(const struct engine *engine, const struct netif_object *found)
+{
+	return found->kind == NETIF_OBJECT_ENI && !found->dying && found->owner[0] &&
+	       !is_owned_eni(engine, found->owner);
+}
+
 static void sweep_one(struct engine *engine, const struct netif_object *found)
 {
+	struct network_vpc *vpc = network_vpc_find(engine, found->vpc);
 	struct error err = {0};
 
 	if (found->kind == NETIF_OBJECT_VPC && !engine_object(engine, MODEL_VPC, found->owner))
 		engine_object_changed(engine, MODEL_VPC, found->owner);
+	else if (vpc && is_lost_eni(engine, found) &&
+		 netif_eni_retire(engine->netif, vpc->id, found->owner, &err) == 0)
+		network_reap(vpc);
 	else if (!network_vpc_find(engine, found->owner))
-		return; // it goes with its VPC
+		; // it goes with its VPC
 	else if ((found->kind == NETIF_OBJECT_SUBNET &&
 		  !is_subnet_of(engine, found->owner, found->name)) ||
 		 (found->kind == NETIF_OBJECT_ADDRESS &&
@@ -329,12 +364,15 @@ static void sweep_one(struct engine *engine, const struct netif_object *found)
 			  found->name, found->owner, err.message);
 }
 
-// The commit of a deletion was the last act of the agent before: its effect is ours.
-static int sweep(struct engine *engine, struct error *err)
+// A previous agent may have died between the commit of a deletion and its effect: it is applied
+// now.
+int effects_sweep(struct engine *engine, struct error *err)
 {
 	scoped_free struct netif_object *found = NULL;
 	size_t count;
 
+	if (engine->unrecorded)
+		return 0;
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
 		sweep_policy(vpc);
 	if (netif_inventory(engine->netif, &found, &count, err) < 0)
@@ -357,5 +395,5 @@ int effects_start(struct engine *engine, struct error *err)
 			engine_object_changed(engine, effects[i].kind, o->model.id);
 	while ((loaded = changed_take(&engine->changed)))
 		apply(engine, loaded);
-	return sweep(engine, err);
+	return effects_sweep(engine, err);
 }

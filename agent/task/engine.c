@@ -147,7 +147,7 @@ static struct reaper reaper_of_state(struct engine *engine, const char *name, ja
 	return reaper;
 }
 
-static void retire_cell(struct engine *engine, const char *id)
+void engine_retire_cell(struct engine *engine, const char *id)
 {
 	struct cell cell = {.tree = &engine->tree,
 			    .state_directory = engine->config->state_directory,
@@ -166,7 +166,8 @@ static void retire_forgotten(struct engine *engine)
 		struct forgotten *forgotten = engine->forgotten;
 
 		engine->forgotten = forgotten->next;
-		retire_cell(engine, forgotten->id);
+		if (!is_unrecorded(engine, forgotten->id)) // else it is another task's cell
+			engine_retire_cell(engine, forgotten->id);
 		free(forgotten);
 	}
 }
@@ -206,6 +207,7 @@ bool engine_turn(struct engine *engine)
 	bool recorded = false;
 
 	retire_forgotten(engine);
+	unrecorded_settle(engine);
 	do {
 		effects_apply(engine);
 		advance_ready(engine);
@@ -345,6 +347,7 @@ void engine_close(struct engine *engine)
 	janitors_close(&engine->janitors);
 	while (engine->tasks)
 		task_free(engine->tasks);
+	unrecorded_free(engine);
 	effects_free(engine);
 	balancers_free(engine);
 	network_free(engine);
@@ -382,42 +385,10 @@ static int take_lease(const struct store_lease *lease, void *context)
 	return 0;
 }
 
-// A cell without a record is what is left of a task that was being forgotten. A record that cannot
-// be read is still one: its task goes on until an operator has looked.
-static void remove_cell_remains(struct engine *engine, const char *id)
-{
-	scoped(arena_release) struct arena arena = {0};
-	struct store_object stored;
-	struct error err = {0};
-
-	if (task_find(engine, id) ||
-	    store_object_get(engine->store, "task", id, &arena, &stored, &err) != -ENOENT)
-		return;
-	if (cgroup_kill(&engine->tree, id, &err) < 0)
-		log_error(NULL, "cell %s: %s", id, err.message);
-	cgroup_remove(&engine->tree, id, &err); // -EBUSY: at the next start
-	retire_cell(engine, id);
-}
-
-static int sweep_cells(struct engine *engine, struct error *err)
-{
-	scoped(arena_release) struct arena arena = {0};
-	const char **ids;
-	size_t count;
-
-	if (cell_list(&engine->tree, engine->config->state_directory, &arena, &ids, &count, err) <
-	    0)
-		return -err->code;
-	for (size_t i = 0; i < count; i++)
-		remove_cell_remains(engine, ids[i]);
-	return 0;
-}
-
 int engine_start(struct engine *engine, struct error *err)
 {
-	if (effects_start(engine, err) < 0 ||
-	    store_lease_each(engine->store, take_lease, engine, err) < 0 ||
-	    sweep_cells(engine, err) < 0)
+	if (unrecorded_find(engine, err) < 0 || effects_start(engine, err) < 0 ||
+	    store_lease_each(engine->store, take_lease, engine, err) < 0)
 		return -err->code;
 	for (struct task *task = engine->tasks; task; task = task->next)
 		cell_adopt_task(task);
@@ -438,7 +409,7 @@ int engine_admits(const struct engine *engine, struct error *err)
 			"the record of task %s cannot be read: what it has of the host may be "
 			"in use, no new task is taken",
 			engine->unreadable);
-	return 0;
+	return unrecorded_check(engine, err);
 }
 
 bool engine_is_ready(const struct engine *engine, struct error *err)
@@ -461,7 +432,7 @@ void engine_leave(struct engine *engine)
 
 	if (cgroup_remove_root(&engine->tree, &err) < 0)
 		log_warning(NULL, "%s", err.message);
-	if (engine->vpcs)
+	if (engine->vpcs || engine->unrecorded)
 		return; // their tables and namespaces are objects that nobody deleted
 	if (netif_netfilter_socket(engine->netif, NULL, &socket_fd, &err) < 0 ||
 	    sg_host_delete(engine->config->install, socket_fd, &err) < 0)

@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 #include "agent/base/scope.h"
+#include "agent/cell/cell.h"
 #include "agent/store/store.h"
+#include "agent/task/cell_record.h"
 
 static void own_place(struct check *check, struct name **list, const char *text, const char *of)
 {
@@ -163,6 +165,44 @@ static int read_records(struct check *check, struct error *err)
 	return result;
 }
 
+// --- Cells that may run, and that no record speaks of: see unrecorded.c ---
+
+static void own_unrecorded(struct check *check, const char *task)
+{
+	struct task_status status;
+	struct error ignored = {0}; // without a readable copy its ENI is not known
+
+	own(check, &check->owned.unrecorded, task);
+	if (cell_record_parse(check->config->state_directory, task, check->arena, NULL, &status,
+			      &ignored) == 0 &&
+	    status.network.eni_id)
+		own(check, &check->owned.unrecorded_enis, status.network.eni_id);
+}
+
+static int find_unrecorded(struct check *check, struct error *err)
+{
+	const char **tasks;
+	size_t count;
+
+	if (cell_list(&check->tree, check->config->state_directory, check->arena, &tasks, &count,
+		      err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < count; i++) {
+		const struct cell cell = {.tree = &check->tree,
+					  .state_directory = check->config->state_directory,
+					  .task = tasks[i]};
+		struct cell_remains remains;
+
+		if (fsck_owns(check->owned.kinds[MODEL_TASK], tasks[i]))
+			continue;
+		if (cell_remains(&cell, &remains, err) < 0)
+			return -err->code;
+		if (remains.populated || remains.record)
+			own_unrecorded(check, tasks[i]);
+	}
+	return 0;
+}
+
 // --- Findings ---
 
 struct fsck_finding *fsck_find(struct check *check, const char *kind, const char *name,
@@ -210,6 +250,8 @@ static void find_agent(struct check *check)
 static void count_orphans(struct fsck_report *report)
 {
 	for (size_t i = 0; i < report->count; i++)
+		report->unrecorded += report->findings[i].unrecorded;
+	for (size_t i = 0; i < report->count; i++)
 		report->orphans += report->findings[i].orphan && !report->findings[i].repaired;
 }
 
@@ -222,7 +264,7 @@ static int look(struct check *check, struct fsck_report *report, struct error *e
 	check->owned = (struct owned){0};
 	check->unreadable = NULL;
 	find_agent(check);
-	if (read_records(check, err) < 0)
+	if (read_records(check, err) < 0 || find_unrecorded(check, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < fsck_collector_count; i++)
 		if (fsck_collectors[i](check, err) < 0)

@@ -26,6 +26,7 @@ struct fsck_finding {
 	char owner[FSCK_TEXT_SIZE]; // "task t-42", "vpc prod"; what it claims to be, for an orphan
 	bool orphan;                // no record owns it
 	bool repaired;              // ... and it was removed
+	bool unrecorded; // it belongs to a cell that may run and that the database lost: no orphan
 	char problem[FSCK_TEXT_SIZE]; // why it could not be removed, or ""
 };
 
@@ -33,6 +34,7 @@ struct fsck_report {
 	struct fsck_finding *findings; // in the arena, in the order they can be removed
 	size_t count;
 	size_t orphans; // that are still there
+	size_t unrecorded;
 };
 
 int fsck_run(const struct config *config, bool repair, struct arena *arena,

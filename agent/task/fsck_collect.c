@@ -32,8 +32,23 @@ static bool was_orphan(const struct fsck_report *report, const struct fsck_findi
 bool fsck_is_to_go(struct check *check, struct fsck_finding *finding, bool owned)
 {
 	finding->orphan = !owned;
-	return finding->orphan && check->repair && check->before &&
-	       was_orphan(check->before, finding);
+	if (!finding->orphan || !check->repair || !check->before)
+		return false;
+	if (check->owned.unrecorded) { // what a lost record owned is not known
+		snprintf(finding->problem, sizeof(finding->problem),
+			 "kept: it may belong to task %.63s, whose record is lost (penstockctl "
+			 "adopt)",
+			 check->owned.unrecorded->text);
+		return false;
+	}
+	return was_orphan(check->before, finding);
+}
+
+bool fsck_is_unrecorded(struct fsck_finding *finding, const struct name *unrecorded,
+			const char *name)
+{
+	finding->unrecorded = fsck_owns(unrecorded, name);
+	return finding->unrecorded;
 }
 
 void fsck_removed(struct fsck_finding *finding, int result, const struct error *err)
@@ -58,6 +73,8 @@ static int collect_processes_of(struct check *check, const char *task, struct er
 
 		snprintf(name, sizeof(name), "%d", pids[i]);
 		finding = fsck_find(check, "process", name, "task %s", task);
+		if (fsck_is_unrecorded(finding, check->owned.unrecorded, task))
+			continue;
 		if (fsck_is_to_go(check, finding, fsck_owns(check->owned.kinds[MODEL_TASK], task)))
 			fsck_removed(finding, cgroup_kill(&check->tree, task, err), err);
 	}
@@ -193,6 +210,8 @@ static int collect_cgroups(struct check *check, struct error *err)
 		if (collect_processes_of(check, tasks[i], err) < 0)
 			return -err->code;
 		finding = fsck_find(check, "cgroup", tasks[i], "task %s", tasks[i]);
+		if (fsck_is_unrecorded(finding, check->owned.unrecorded, tasks[i]))
+			continue;
 		if (fsck_is_to_go(check, finding,
 				  fsck_owns(check->owned.kinds[MODEL_TASK], tasks[i])))
 			fsck_removed(finding, remove_cgroup(check, tasks[i], err), err);
@@ -219,6 +238,8 @@ static int collect_disks(struct check *check, struct error *err)
 				  is_disk ? "task " : "install ",
 				  is_disk ? entry->task_id : check->config->install);
 
+		if (is_disk && fsck_is_unrecorded(finding, check->owned.unrecorded, entry->task_id))
+			continue;
 		if (fsck_is_to_go(check, finding, owned))
 			fsck_removed(finding, ephemeral_remove(&check->pool, entry, err), err);
 	}
@@ -247,6 +268,8 @@ static int collect_directories(struct check *check, struct error *err)
 		if (!remains.directory)
 			continue;
 		finding = fsck_find(check, "cell directory", tasks[i], "task %s", tasks[i]);
+		if (fsck_is_unrecorded(finding, check->owned.unrecorded, tasks[i]))
+			continue;
 		if (fsck_is_to_go(check, finding, fsck_owns(check->owned.records, tasks[i])))
 			fsck_removed(finding, cell_directory_remove(&cell, err), err);
 	}
@@ -274,6 +297,8 @@ static int collect_loops(struct check *check, struct error *err)
 		task[strcspn(task, ".")] = '\0';
 		snprintf(device, sizeof(device), "/dev/loop%d", i);
 		finding = fsck_find(check, "loop device", device, "task %s", task);
+		if (fsck_is_unrecorded(finding, check->owned.unrecorded, task))
+			continue;
 		finding->orphan = !fsck_owns(check->owned.kinds[MODEL_TASK], task);
 		if (finding->orphan && check->repair)
 			fsck_removed(finding,

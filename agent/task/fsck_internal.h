@@ -20,6 +20,8 @@ struct owned {
 	struct name *records;                 // ids of all tasks
 	struct name *enis;                    // of tasks that are not STOPPED
 	struct name *interfaces;              // attached ones
+	struct name *unrecorded; // ids of tasks whose cells may run and that no record speaks of
+	struct name *unrecorded_enis; // of those, where a copy of the record says it
 	struct name *subnets;
 	struct name *places; // "<vpc> <block of a subnet or address of a load balancer>"
 };
@@ -52,6 +54,10 @@ fsck_find(struct check *check, const char *kind, const char *name, const char *o
 // always committed before its effects, so only what the records of a second look do not own either
 // may go.
 bool fsck_is_to_go(struct check *check, struct fsck_finding *finding, bool owned);
+// True, with the finding marked, when it belongs to a cell that the database lost: `name` is in the
+// list of those. Such a thing is never removed.
+bool fsck_is_unrecorded(struct fsck_finding *finding, const struct name *unrecorded,
+			const char *name);
 // What became of it: `result` negative with the error.
 void fsck_removed(struct fsck_finding *finding, int result, const struct error *err);
 

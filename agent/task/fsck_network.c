@@ -63,6 +63,9 @@ static void collect_netif(struct check *check, const struct netif_object *object
 	finding = fsck_find(check, netif_object_kind_name(object->kind),
 			    object->kind == NETIF_OBJECT_VPC ? object->name : name, "%s%s",
 			    owner ?: object->owner, object->dying ? " (retired)" : "");
+	if (object->kind == NETIF_OBJECT_ENI &&
+	    fsck_is_unrecorded(finding, check->owned.unrecorded_enis, object->owner))
+		return;
 	if (fsck_is_to_go(check, finding, owns_object(check, object)))
 		fsck_removed(finding, remove_netif(check, object, err), err);
 }
@@ -167,6 +170,9 @@ static int collect_policy_of(struct check *check, const char *vpc_id, struct err
 			continue;
 		finding = fsck_find(check, sg_object_kind_name(object->kind), object->name,
 				    "%s in vpc %s", object->owner, vpc_id);
+		if (object->kind == SG_OBJECT_MEMBER &&
+		    fsck_is_unrecorded(finding, check->owned.unrecorded_enis, object->owner))
+			continue;
 		if (fsck_is_to_go(check, finding, owns_policy(check, object)))
 			fsck_removed(finding, remove_policy(check, vpc_id, socket_fd, object, err),
 				     err);

@@ -10,6 +10,8 @@
 //   steps.c     the table of steps; images.c, place.c (cell, disk), plumbing.c (eni, policy,
 //               link) and launch.c (volumes, vmm, guest, targets) hold the steps themselves
 //   cells.c     the connections to the shims: what they say, adoption
+//   cell_record.c  the record beside a cell: written, read
+//   unrecorded.c   cells without a record in the database: left alone, taken back, ended
 //   reboot.c    tasks of an earlier boot; status_change.c: how often a guest's changes are recorded
 //   measure.c   metrics; meter.c: metering
 #pragma once
@@ -120,6 +122,8 @@ struct task {
 	int64_t adopt_until_us; // ... for the last time at the first look after this
 	bool adopt_own_fault;   // the agent could not try to connect
 	bool launched;          // the VMM was started, by this agent or an earlier one
+	bool copied;            // the record beside the cell was written by this agent,
+	enum task_state copied_last, copied_desired; // ... with these states
 	bool stop_sent;
 	int64_t guest_deadline_us; // of the guest's start or stop; 0: none
 
@@ -142,6 +146,14 @@ TAILQ_HEAD(task_queue, task);
 struct forgotten {
 	struct forgotten *next;
 	char id[NETIF_ID_SIZE];
+};
+
+// A cell that may live and that no record of the database speaks of (unrecorded.c).
+struct unrecorded_cell {
+	struct unrecorded_cell *next;
+	char id[NETIF_ID_SIZE];
+	bool taken_back; // it has a record as of this turn
+	bool ending;     // it was killed, without a record, on an operator's word
 };
 
 struct fault_plan { // PENSTOCK_FAULT, for tests: make one step fail, or the agent die or spin after
@@ -197,6 +209,7 @@ struct engine {
 	bool recorded;        // something was put into the store in this round
 	struct reaper disk_reaper, cell_reaper;
 	struct forgotten *forgotten; // tasks whose cells go once that is committed
+	struct unrecorded_cell *unrecorded;
 
 	int cgroup_watch_fd;
 	struct event *cgroup_event, *lb_event, *lb_timer, *sweep_timer;
@@ -205,6 +218,8 @@ struct engine {
 // engine.c
 void timer_arm(struct event *timer, int64_t wake_us); // monotonic; INT64_MAX: never
 void task_arm_timer(struct task *task);
+void engine_retire_cell(struct engine *engine,
+			const char *id); // moves its directory out of the way
 // Whether new tasks are taken: -EAGAIN says why not.
 int engine_admits(const struct engine *engine, struct error *err);
 
@@ -226,6 +241,8 @@ void effects_commit(struct engine *engine);               // sends the batches o
 void effects_retry(struct engine *engine);                // what failed
 void effects_of_vpc_again(struct network_vpc *vpc);       // what has rules in its tables
 void effects_of_balancing_again(struct network_vpc *vpc); // its target groups, load balancers
+// Deletes what no object owns. Nothing while there are unrecorded cells: it may be theirs.
+int effects_sweep(struct engine *engine, struct error *err);
 void effects_free(struct engine *engine);
 
 // network.c
@@ -267,6 +284,29 @@ void tasks_record(struct engine *engine); // puts every changed status into the 
 void task_stop(struct task *task, enum stop_code code, const char *reason);
 void task_advance(struct task *task);
 void tasks_sweep(struct engine *engine); // forgets stopped tasks past their retention
+
+// Gives a task whose spec and status are set its place in the store (this turn) and among the
+// tasks.
+int task_take_back(struct task *task, const char *spec, struct error *err);
+
+// cell_record.c
+// Writes the record beside the cell: before its shim runs.
+int cell_record_put(struct task *task, struct error *err);
+// The same when the task's state is another one than it says.
+void cell_record_refresh(struct task *task);
+// Fills in spec and status of a task from the record beside its cell; *ret_spec is the canonical
+// text. -ENOENT: there is none. -EBADMSG: it cannot be read.
+int cell_record_load(struct task *task, const char **ret_spec, struct error *err);
+// A database that lost its last commits is behind the record beside the cell: then that one counts.
+void cell_record_prefer(struct task *task);
+
+// unrecorded.c
+int unrecorded_find(struct engine *engine, struct error *err); // at the start
+// -EAGAIN names the cells, if there are any.
+int unrecorded_check(const struct engine *engine, struct error *err);
+bool is_unrecorded(const struct engine *engine, const char *id);
+void unrecorded_settle(struct engine *engine); // after a commit: takes up again what was taken back
+void unrecorded_free(struct engine *engine);
 
 // admit.c
 int task_admit(struct engine *engine, const struct model_object *object, struct arena *arena,

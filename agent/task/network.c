@@ -231,10 +231,22 @@ static void vpc_free(struct engine *engine, struct network_vpc *vpc)
 	vpc_release(vpc);
 }
 
+// Its record was lost, and a task in it is being ended.
+static int check_no_task(const struct engine *engine, const char *vpc_id, struct error *err)
+{
+	for (const struct task *task = engine->tasks; task; task = task->next)
+		if (task->status.last_status != TASK_STOPPED &&
+		    strcmp(task->status.network.vpc_id, vpc_id) == 0)
+			return error_set(err, EBUSY, "it goes when task %s is STOPPED", task->id);
+	return 0;
+}
+
 static int vpc_delete(struct engine *engine, const char *id, struct error *err)
 {
 	struct network_vpc *vpc = network_vpc_find(engine, id);
 
+	if (check_no_task(engine, id, err) < 0)
+		return -err->code;
 	lb_vpc_remove(engine->lb, id);
 	if (vpc)
 		vpc_free(engine, vpc);

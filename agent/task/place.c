@@ -108,7 +108,8 @@ int cell_apply(void *object, struct error *err)
 	}
 	if (task->dirty && task->shim.gate_fd >= 0)
 		return WALK_WAIT; // not recorded yet
-	if (task->shim.gate_fd >= 0 && process_release(&task->shim, err) < 0)
+	if (task->shim.gate_fd >= 0 &&
+	    (cell_record_put(task, err) < 0 || process_release(&task->shim, err) < 0))
 		return error_wrap(err, "ResourceInitializationError: cell");
 	return 0;
 }
@@ -185,6 +186,8 @@ int cell_undo(void *object, struct error *err)
 
 	if (result == 0)
 		result = cgroup_remove(&task->engine->tree, task->id, err);
+	if (result == 0)
+		result = cell_record_remove(&cell, err);
 	return result == 0 ? cell_directory_seal(&cell, err) : result;
 }
 

@@ -183,6 +183,7 @@ void tasks_record(struct engine *engine)
 			log_error(&context, "record: %s", err.message);
 			return;
 		}
+		cell_record_refresh(task);
 		if (task->after_commit)
 			task_ready(task); // which is looked at when the commit is done
 		task->after_commit = false;
@@ -221,6 +222,14 @@ int engine_task_create(struct engine *engine, const struct model_object *object,
 	return 0;
 }
 
+int task_take_back(struct task *task, const char *spec, struct error *err)
+{
+	if (put_status(task, spec, err) < 0)
+		return -err->code;
+	task_link(task);
+	return 0;
+}
+
 static int load_task(const struct store_object *stored, void *context)
 {
 	struct engine *engine = context;
@@ -245,6 +254,7 @@ static int load_task(const struct store_object *stored, void *context)
 		return 0;
 	}
 	task->spec = object.task;
+	cell_record_prefer(task);
 	task_link(task);
 	return 0;
 }
@@ -308,6 +318,7 @@ static void finish(struct task *task)
 	task_observe_stop(task);
 	metrics_forget(task->engine->metrics, "task_id", task->id);
 	reaper_kick(&task->engine->disk_reaper);
+	effects_retry(task->engine); // an object may wait for the end of its last user
 	log_info(&context, "stopped: %s: %s", stop_code_name(task->status.stop_code),
 		 task->status.stopped_reason);
 }

@@ -88,6 +88,16 @@ int engine_task_delete(struct engine *engine, const char *id, bool dry_run, stru
 bool engine_stop_all(struct engine *engine, const char *reason);
 void engine_leave(struct engine *engine);
 
+// Takes a cell back that the database has no record of, from the record beside it: the task is put
+// into the store (this turn) and goes on as after a restart. `end`: it is stopped as by a stop
+// call. -ENOENT: there is no such cell. -EEXIST: it cannot be taken back as things are; `missing`
+// has the paths of the objects to be put first. 1 (`end` only): the cell has no record beside it
+// and is killed; there is no task.
+int engine_cell_adopt(struct engine *engine, const char *id, bool end, struct fault_list *missing,
+		      struct error *err);
+// A JSON array of those cells: {taskId, record: readable|missing|unreadable, missing: [paths]}.
+void engine_unrecorded_render(struct engine *engine, struct buffer *out);
+
 const struct task_status *engine_task_status(struct engine *engine, const char *id);
 const struct task_spec *engine_task_spec(struct engine *engine, const char *id);
 // logs/<container>.log of a task; see cell_log_open().

@@ -12,7 +12,7 @@ from harness.documents import IDLE, network, shell, task
 from harness.host import program
 
 VERBS = (
-    "apply delete run ps describe logs stop timeline events sg lb eni host doctor fsck shutdown".split()
+    "apply delete run ps describe logs stop timeline events sg lb eni host doctor fsck adopt shutdown".split()
 )
 
 

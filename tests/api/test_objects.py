@@ -60,6 +60,12 @@ def test_every_kind_of_object(network):
         network.delete(f"/v1/{kind}/{items[0]['id']}").expect(204)
 
 
+def test_only_a_cell_without_a_record_is_adopted(network):
+    assert network.get("/v1/host")["unrecordedCells"] == []
+    assert network.request("POST", "/v1/tasks/ghost/adopt").status == 404
+    assert network.request("POST", "/v1/tasks/ghost/adopt", end="perhaps").status == 400
+
+
 def test_a_used_object_is_not_deleted(network):
     reply = network.delete("/v1/vpcs/net")
     reply.expect(409)

@@ -42,13 +42,6 @@ def plant_cgroup(host):
     return directory
 
 
-def plant_process(host):
-    directory = plant_cgroup(host)
-    sleeper = subprocess.Popen(["sleep", "600"])
-    (directory / "cgroup.procs").write_text(str(sleeper.pid))
-    return directory
-
-
 class Planted:
     """Something with the interface of a path."""
 
@@ -121,7 +114,6 @@ PLANTS = [
     plant_directory,
     plant_disk,
     plant_cgroup,
-    plant_process,
     plant_probe,
     plant_interface,
     plant_namespace,
@@ -148,6 +140,21 @@ def test_an_orphan_is_found_and_repaired(host, network, plant, agent):
     if agent == "down":
         host.start()
     assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
+
+
+def test_processes_without_a_record_are_not_killed(host, network):
+    """They mean that a record was lost. An operator's word ends them."""
+    directory = plant_cgroup(host)
+    with subprocess.Popen(["sleep", "600"]) as sleeper:
+        (directory / "cgroup.procs").write_text(str(sleeper.pid))
+        disk = plant_disk(host)
+        status, report = host.fsck("--repair")
+        lost = {finding["kind"] for finding in report["findings"] if finding["unrecorded"]}
+        assert (status, lost) == (1, {"process", "cgroup", "disk"}), report
+        assert sleeper.poll() is None and directory.exists() and disk.exists()
+        host.ctl("adopt", "--end", "ghost")
+    eventually(lambda: host.fsck()[0] == 0)
+    assert not directory.exists() and not disk.exists()
 
 
 def plant_group(host):

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cell with living processes whose record the database has lost is left alone with all it has, is
+named everywhere, and is taken back or ended on an operator's word."""
+
+import json
+import os
+import sqlite3
+
+from harness import documents
+from harness.client import container, eventually, is_stopped
+from harness.documents import shell, task
+
+DATABASE = ("penstock.db", "penstock.db-wal", "penstock.db-shm")
+
+
+def lose_database(host):
+    """As who follows the advice to move a damaged database away."""
+    away = host.directory / "away"
+    away.mkdir()
+    for name in DATABASE:
+        if (host.state / name).exists():
+            (host.state / name).rename(away / name)
+
+
+def lose_row(host):
+    with sqlite3.connect(host.state / "penstock.db") as store:
+        store.execute("DELETE FROM objects WHERE kind = 'task' AND id = 't'")
+        store.execute("DELETE FROM refs WHERE kind = 'task' AND id = 't'")
+    store.close()
+
+
+def lose_log(host):
+    """What was committed since the last checkpoint: the record is not in the file itself."""
+    (host.state / "penstock.db-wal").unlink()
+    (host.state / "penstock.db-shm").unlink()
+
+
+def what_it_has(host):
+    """Disk, interfaces and members of the VPC, as the kernel says."""
+    inside = ("nsenter", f"--net=/run/netns/penstock-{host.install}-net", "--")
+    return {
+        "pids": host.task_pids("t"),
+        "disk": os.stat(host.state / "disks/t.img").st_ino,
+        "links": host.run(*inside, "ip", "-o", "link").stdout,
+        "addresses": host.run(*inside, "ip", "-o", "address").stdout,
+        "routes": host.run(*inside, "ip", "route").stdout,
+        "rules": host.run(*inside, "nft", "--stateless", "list", "table", "inet", "penstock").stdout,
+    }
+
+
+def run(host):
+    host.client.run_task("t", task(shell("main", "trap 'exit 3' TERM; sleep 100000 & echo up; wait $!")))
+    host.client.wait_log("t", "up")
+    return what_it_has(host)
+
+
+def bills(host):
+    return [json.loads(line)["task"] for line in (host.state / "metering/records.ndjson").read_text().splitlines()]
+
+
+def expect_left_alone(host, before):
+    """Named wherever an operator looks; nothing of it is touched, nor given to another."""
+    assert what_it_has(host) == before
+    ready = host.client.raw("GET", "/readyz")
+    assert ready.status == 503 and "no record of 1 cell that may run (t)" in ready.text
+    (cell,) = host.client.get("/v1/host")["unrecordedCells"]
+    assert (cell["taskId"], cell["record"]) == ("t", "readable")
+    refused = host.client.put("/v1/tasks/late", task())
+    assert refused.status in (400, 503), "its subnet is lost as well, or it is refused"
+    assert "penstockctl adopt" in host.ctl("doctor", "--config", host.config, check=False).stdout
+    status, report = host.fsck("--repair")
+    assert status == 1 and not any(finding["repaired"] for finding in report["findings"]), report
+    lost = {finding["kind"] for finding in report["findings"] if finding["unrecorded"]}
+    assert lost >= {"process", "cgroup", "disk", "cell directory", "eni"}
+    assert what_it_has(host) == before
+    return cell
+
+
+def expect_taken_back(host, network, before, started):
+    host.ctl("adopt", "t")
+    after = network.task("t")["status"]
+    assert after["lastStatus"] == "RUNNING" and after["startedAt"] == started
+    assert what_it_has(host) == before
+    assert network.raw("GET", "/readyz").status == 200
+    assert host.ctl("adopt").stdout.split("\n")[1:] == [""]
+    network.run_task("late", task())
+    stopped = network.stop_task("t")["status"]
+    assert container(stopped, "main")["exitCode"] == 3
+    assert bills(host) == ["t"]
+
+
+def test_one_lost_row(host, network):
+    before = run(host)
+    started = network.task("t")["status"]["startedAt"]
+    host.kill()
+    lose_row(host)
+    host.start(until="/healthz")
+    assert expect_left_alone(host, before)["missing"] == []
+    assert network.put("/v1/tasks/late", task()).status == 503
+    balancer = {"subnetId": "web", "securityGroups": ["web"], "listeners": []}
+    assert network.put("/v1/load-balancers/front", balancer).status == 503, "it would get an address"
+    assert network.delete("/v1/security-groups/web").status == 503, "who uses it is not known"
+    expect_taken_back(host, network, before, started)
+
+
+def test_a_database_that_was_moved_away(host, network):
+    before = run(host)
+    started = network.task("t")["status"]["startedAt"]
+    host.kill()
+    lose_database(host)
+    host.start(until="/healthz")
+    missing = ["/v1/vpcs/net", "/v1/subnets/web", "/v1/security-groups/web"]
+    assert expect_left_alone(host, before)["missing"] == missing
+    refused = network.request("POST", "/v1/tasks/t/adopt")
+    assert (refused.status, refused.json["code"], refused.pointers) == (409, "Conflict", missing)
+    assert host.ctl("adopt", "t", check=False).returncode == 1
+    host.restart(until="/healthz")
+    objects = documents.network()
+    wrong = {**objects["/v1/subnets/web"], "cidrBlock": "10.0.2.0/24"}
+    network.apply({"/v1/vpcs/net": objects["/v1/vpcs/net"], "/v1/subnets/web": wrong})
+    network.apply({"/v1/security-groups/web": objects["/v1/security-groups/web"]})
+    refused = network.request("POST", "/v1/tasks/t/adopt")
+    assert refused.status == 409 and "subnet web is 10.0.2.0/24" in refused.json["message"]
+    host.kill()
+    for name in DATABASE:
+        (host.state / name).unlink(missing_ok=True)
+    host.start(until="/healthz")
+    network.apply(objects)
+    expect_taken_back(host, network, before, started)
+
+
+def test_a_lost_log(host, network):
+    before = run(host)
+    started = network.task("t")["status"]["startedAt"]
+    host.kill()
+    lose_log(host)
+    host.start(until="/healthz")
+    network.apply(documents.network())
+    assert what_it_has(host)["pids"] == before["pids"]
+    if network.raw("GET", "/readyz").status == 503:
+        host.ctl("adopt", "t")
+    after = network.wait_task("t", lambda status: status["lastStatus"] == "RUNNING")["status"]
+    assert after["startedAt"] == started and host.task_pids("t") == before["pids"]
+    network.stop_task("t")
+
+
+def test_a_record_that_is_behind_its_cell(host, network):
+    """The end of the log was lost: the database has the task as it was before its shim ran."""
+    network.run_task("t", task())
+    network.wait_log("t", "up")
+    pids = host.task_pids("t")
+    running = network.task("t")["status"]
+    host.kill()
+    old = {key: value for key, value in running.items() if key not in ("shim", "startedAt", "version")}
+    old.update(lastStatus="PROVISIONING", version=1, progress={})
+    with sqlite3.connect(host.state / "penstock.db") as store:
+        store.execute("UPDATE objects SET status = ? WHERE kind = 'task'", (json.dumps(old),))
+    store.close()
+    host.start()
+    after = network.task("t")["status"]
+    assert (after["lastStatus"], after["startedAt"]) == ("RUNNING", running["startedAt"])
+    assert host.task_pids("t") == pids
+    network.stop_task("t")
+
+
+def test_ended_on_an_operators_word(host, network):
+    run(host)
+    host.kill()
+    lose_database(host)
+    host.start(until="/healthz")
+    host.ctl("adopt", "--end", "t")
+    stopped = network.wait_task("t", is_stopped)["status"]
+    assert stopped["stopCode"] == "UserInitiated" and container(stopped, "main")["exitCode"] == 3
+    assert bills(host) == ["t"] and host.task_pids("t") == []
+    assert network.raw("GET", "/readyz").status == 200
+    network.delete("/v1/tasks/t").expect(204)
+    eventually(lambda: host.fsck()[0] == 0)
+
+
+def test_a_cell_that_does_not_say_what_it_is(host, network):
+    run(host)
+    host.kill()
+    lose_row(host)
+    (host.state / "cells/t/record").unlink()
+    host.start(until="/healthz")
+    assert network.get("/v1/host")["unrecordedCells"] == [{"taskId": "t", "record": "missing", "missing": []}]
+    assert network.request("POST", "/v1/tasks/t/adopt").status == 409
+    assert host.task_pids("t") != []
+    network.request("POST", "/v1/tasks/t/adopt", end="true").expect(204)
+    eventually(lambda: network.raw("GET", "/readyz").status == 200)
+    assert host.task_pids("t") == [] and not (host.state / "disks/t.img").exists()
+    eventually(lambda: host.fsck()[0] == 0)
+
