@@ -170,7 +170,11 @@ struct nft_set {
 	struct nft_types key, data; // data: of a map
 	bool interval;              // elements are ranges (in each field of a concatenation)
 	bool counter;               // each element counts what it matches
-	const char *comment;        // or NULL
+	// Packets add the elements, by nft_match_over_rate() and nft_match_over_connections(). The
+	// kernel wants a bound for such a set; a packet whose element finds no room does not match.
+	uint32_t dynamic_size;
+	uint32_t timeout_ms; // of elements that no packet uses; 0: they stay. Not for connections.
+	const char *comment; // or NULL
 };
 
 void nft_set_add(struct nft_batch *batch, const struct nft_set *set);
@@ -208,9 +212,11 @@ enum nft_field {
 	NFT_FIELD_ETHER_TYPE, // ETHERTYPE_IP …
 	NFT_FIELD_IP_SOURCE,
 	NFT_FIELD_IP_DESTINATION,
+	NFT_FIELD_FRAGMENT, // flags and offset of the IPv4 header
 	NFT_FIELD_PORT_DESTINATION,
 	NFT_FIELD_ICMP_TYPE,
 	NFT_FIELD_ICMP_CODE,
+	NFT_FIELD_ICMP_ERROR_DESTINATION, // of the IPv4 packet that an ICMP error is about
 	NFT_FIELD_CT_STATE,
 	NFT_FIELD_CT_STATUS,
 	NFT_FIELD_CT_ORIGINAL_DESTINATION, // before DNAT
@@ -239,13 +245,24 @@ void nft_match_number(struct nft_rule *rule, enum nft_field field, enum nft_cmp_
 void nft_match_range(struct nft_rule *rule, enum nft_field field, uint32_t first, uint32_t last);
 void nft_match_ipv4(struct nft_rule *rule, enum nft_field field, enum nft_cmp_ops operation,
 		    uint32_t address);
-// Any of the bits: ct state, ct status, marks.
+// Any of the bits: ct state, ct status, marks, fragment.
 void nft_match_bits(struct nft_rule *rule, enum nft_field field, uint32_t mask);
 void nft_match_interface(struct nft_rule *rule, enum nft_field field, enum nft_cmp_ops operation,
 			 const char *name);
 void nft_match_interface_prefix(struct nft_rule *rule, enum nft_field field,
 				enum nft_cmp_ops operation, const char *prefix);
 void nft_match_set(struct nft_rule *rule, struct nft_fields key, const char *set);
+// Packets whose source the routing table does not lead back to over the interface they came in by:
+// what a strict reverse-path filter drops, but in any hook before routing.
+void nft_match_no_reverse_path(struct nft_rule *rule);
+// Packets beyond a rate for each key. `set` is dynamic.
+void nft_match_over_rate(struct nft_rule *rule, struct nft_fields key, const char *set,
+			 uint32_t packets_per_second, uint32_t burst);
+// Packets of a connection that is one too many for its key. Connections that ended do not count.
+// `set` is dynamic, without a timeout. The limit of a key is the one in force when its element was
+// added; the kernel removes an element once it has no connections.
+void nft_match_over_connections(struct nft_rule *rule, struct nft_fields key, const char *set,
+				uint32_t limit);
 
 // meta mark := what `map` has for the key; without an element the rule ends here.
 void nft_mark_from_map(struct nft_rule *rule, struct nft_fields key, const char *map);

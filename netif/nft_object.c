@@ -286,6 +286,14 @@ static void set_describe_key(struct nftnl_set *object, const struct nft_set *set
 			lengths[i] = (uint8_t)types[set->key.types[i]].length;
 		nftnl_set_set_data(object, NFTNL_SET_DESC_CONCAT, lengths, (uint32_t)count);
 	}
+	if (set->dynamic_size) {
+		flags |= NFT_SET_EVAL;
+		nftnl_set_set_u32(object, NFTNL_SET_DESC_SIZE, set->dynamic_size);
+	}
+	if (set->timeout_ms) {
+		flags |= NFT_SET_TIMEOUT;
+		nftnl_set_set_u64(object, NFTNL_SET_TIMEOUT, set->timeout_ms);
+	}
 	nftnl_set_set_u32(object, NFTNL_SET_FLAGS, flags);
 }
 

@@ -33,9 +33,12 @@ static const struct field {
 	[NFT_FIELD_ETHER_TYPE] = {SOURCE_LINK, 12, 2, true},
 	[NFT_FIELD_IP_SOURCE] = {SOURCE_NETWORK, 12, 4, true},
 	[NFT_FIELD_IP_DESTINATION] = {SOURCE_NETWORK, 16, 4, true},
+	[NFT_FIELD_FRAGMENT] = {SOURCE_NETWORK, 6, 2, true},
 	[NFT_FIELD_PORT_DESTINATION] = {SOURCE_TRANSPORT, 2, 2, true},
 	[NFT_FIELD_ICMP_TYPE] = {SOURCE_TRANSPORT, 0, 1, true},
 	[NFT_FIELD_ICMP_CODE] = {SOURCE_TRANSPORT, 1, 1, true},
+	// Behind the ICMP header (8 bytes): an IPv4 header, destination at 16.
+	[NFT_FIELD_ICMP_ERROR_DESTINATION] = {SOURCE_TRANSPORT, 8 + 16, 4, true},
 	[NFT_FIELD_CT_STATE] = {SOURCE_CT, NFT_CT_STATE, 4, false},
 	[NFT_FIELD_CT_STATUS] = {SOURCE_CT, NFT_CT_STATUS, 4, false},
 	[NFT_FIELD_CT_ORIGINAL_DESTINATION] = {SOURCE_CT, NFT_CT_DST_IP, 4, true},
@@ -209,22 +212,22 @@ void nft_match_ipv4(struct nft_rule *rule, enum nft_field field, enum nft_cmp_op
 	nft_match_number(rule, field, operation, address);
 }
 
-static void mask_bits(struct nft_rule *rule, uint32_t mask)
+void nft_match_bits(struct nft_rule *rule, enum nft_field name, uint32_t mask)
 {
-	struct nftnl_expr *bitwise = expression(rule, "bitwise");
+	const struct field *field = &fields[name];
+	static const uint32_t zero;
+	uint32_t word = 0;
+	struct nftnl_expr *bitwise;
 
+	load(rule, name, 0);
+	bitwise = expression(rule, "bitwise");
 	nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_SREG, register_number(0));
 	nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_DREG, register_number(0));
-	nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_LEN, sizeof(mask));
-	nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_MASK, &mask, sizeof(mask));
-	nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_XOR, &(uint32_t){0}, sizeof(uint32_t));
-}
-
-void nft_match_bits(struct nft_rule *rule, enum nft_field field, uint32_t mask)
-{
-	load(rule, field, 0);
-	mask_bits(rule, mask);
-	compare(rule, NFT_CMP_NEQ, &(uint32_t){0}, sizeof(uint32_t));
+	nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_LEN, field->length);
+	nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_MASK, number_bytes(field, mask, &word),
+		       field->length);
+	nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_XOR, &zero, field->length);
+	compare(rule, NFT_CMP_NEQ, &zero, field->length);
 }
 
 void nft_match_interface(struct nft_rule *rule, enum nft_field field, enum nft_cmp_ops operation,
@@ -259,6 +262,55 @@ void nft_match_set(struct nft_rule *rule, struct nft_fields key, const char *set
 {
 	load_key(rule, &key);
 	look_up(rule, set, -1);
+}
+
+void nft_match_no_reverse_path(struct nft_rule *rule)
+{
+	struct nftnl_expr *fib = expression(rule, "fib");
+
+	// With "present" the result is one byte: whether there is such an interface.
+	nftnl_expr_set_u32(fib, NFTNL_EXPR_FIB_FLAGS,
+			   NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT);
+	nftnl_expr_set_u32(fib, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_OIF);
+	nftnl_expr_set_u32(fib, NFTNL_EXPR_FIB_DREG, register_number(0));
+	compare(rule, NFT_CMP_EQ, &(uint8_t){0}, sizeof(uint8_t));
+}
+
+// The element of the key, added if it is not there, has a copy of `state`, which then decides.
+static void match_dynamic(struct nft_rule *rule, const struct nft_fields *key, const char *set,
+			  enum nft_dynset_ops operation, struct nftnl_expr *state)
+{
+	struct nftnl_expr *dynamic;
+
+	load_key(rule, key);
+	dynamic = expression(rule, "dynset");
+	nftnl_expr_set_u32(dynamic, NFTNL_EXPR_DYNSET_SREG_KEY, register_number(0));
+	nftnl_expr_set_u32(dynamic, NFTNL_EXPR_DYNSET_OP, operation);
+	nftnl_expr_set_str(dynamic, NFTNL_EXPR_DYNSET_SET_NAME, set);
+	nftnl_expr_set(dynamic, NFTNL_EXPR_DYNSET_EXPR, state, 0); // owned by `dynamic` now
+}
+
+void nft_match_over_rate(struct nft_rule *rule, struct nft_fields key, const char *set,
+			 uint32_t packets_per_second, uint32_t burst)
+{
+	struct nftnl_expr *limit = nft_require(nftnl_expr_alloc("limit"));
+
+	nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_RATE, packets_per_second);
+	nftnl_expr_set_u64(limit, NFTNL_EXPR_LIMIT_UNIT, 1); // seconds
+	nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_BURST, burst);
+	nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
+	nftnl_expr_set_u32(limit, NFTNL_EXPR_LIMIT_FLAGS, NFT_LIMIT_F_INV);
+	match_dynamic(rule, &key, set, NFT_DYNSET_OP_UPDATE, limit); // renews the timeout
+}
+
+void nft_match_over_connections(struct nft_rule *rule, struct nft_fields key, const char *set,
+				uint32_t limit)
+{
+	struct nftnl_expr *count = nft_require(nftnl_expr_alloc("connlimit"));
+
+	nftnl_expr_set_u32(count, NFTNL_EXPR_CONNLIMIT_COUNT, limit);
+	nftnl_expr_set_u32(count, NFTNL_EXPR_CONNLIMIT_FLAGS, NFT_CONNLIMIT_F_INV);
+	match_dynamic(rule, &key, set, NFT_DYNSET_OP_ADD, count);
 }
 
 static void store_mark(struct nft_rule *rule)

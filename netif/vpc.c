@@ -40,6 +40,11 @@ static const struct namespace_setting vpc_settings[] = {
 	FOR_INTERFACES("arp_filter", "1"),
 	FOR_INTERFACES("arp_announce", "2"),
 	{"netfilter/nf_conntrack_acct", "1", .optional = true},
+	// Fragments that wait for the rest of their datagram share this memory. At the speed of a
+	// host the rest is there at once; 30 s, the default, would let a few senders fill it
+	// (sg/source.c has the limit of each).
+	{"ipv4/ipfrag_time", "2", .optional = true},
+	{"ipv4/ipfrag_high_thresh", "16777216", .optional = true},
 };
 
 static int configure_loopback(const struct netif *netif, const char *vpc, struct error *err)

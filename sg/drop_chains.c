@@ -2,20 +2,23 @@
 // The chains that drop: counted for the reason, and for the ENI's interface on the way in or out.
 #include <stdio.h>
 
-#include "sg/internal.h"
+#include "sg/chains.h"
 
 static const struct {
 	const char *name;
 	bool of_input, of_output; // interfaces that may be the ENI's
+	bool denied;              // no rule let it pass: counted as invalid if it is
 } reasons[SG_DROP_REASON_COUNT] = {
-	[SG_DROP_SPOOFED] = {"spoofed", true, false},
-	[SG_DROP_EGRESS_DENIED] = {"egress_denied", true, false},
-	[SG_DROP_INGRESS_DENIED] = {"ingress_denied", false, true},
-	[SG_DROP_BALANCER_DENIED] = {"balancer_denied", false, false},
-	[SG_DROP_IPV6] = {"ipv6", true, true},
-	[SG_DROP_INVALID] = {"invalid", true, true},
-	[SG_DROP_HOST] = {"host", true, false},
-	[SG_DROP_TRANSIT] = {"transit", false, false},
+	[SG_DROP_SPOOFED] = {"spoofed", true, false, false},
+	[SG_DROP_EGRESS_DENIED] = {"egress_denied", true, false, true},
+	[SG_DROP_INGRESS_DENIED] = {"ingress_denied", false, true, true},
+	[SG_DROP_BALANCER_DENIED] = {"balancer_denied", false, false, true},
+	[SG_DROP_IPV6] = {"ipv6", true, true, false},
+	[SG_DROP_INVALID] = {"invalid", true, true, false},
+	[SG_DROP_HOST] = {"host", true, false, true},
+	[SG_DROP_TRANSIT] = {"transit", false, false, true},
+	[SG_DROP_FRAGMENTS] = {"fragments", true, false, false},
+	[SG_DROP_CONNECTIONS] = {"connections", true, false, false},
 };
 
 const char *sg_drop_reason_name(enum sg_drop_reason reason)
@@ -49,6 +52,12 @@ static void fill_drop(struct nft_batch *batch, enum sg_drop_reason reason)
 
 	drop_chain_name(reason, chain);
 	nft_chain_flush(batch, SG_TABLE, chain);
+	if (reasons[reason].denied) {
+		rule = nft_rule_new(SG_TABLE, chain, NULL);
+		nft_match_bits(rule, NFT_FIELD_CT_STATE, SG_STATE_INVALID);
+		nft_verdict(rule, NFT_GOTO, "drop_invalid");
+		nft_rule_add(batch, rule);
+	}
 	if (sg_drop_reason_is_of_eni(reason)) {
 		rule = nft_rule_new(SG_TABLE, chain, NULL);
 		nft_mark_set(rule, (uint32_t)reason + 1);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host's own table. Interfaces of ENIs live in the namespaces of their VPCs; should one ever
-// stand in the host's, nothing goes in or out of it there.
+// stand in the host's, nothing goes in or out of it there, fragments before they are put together
+// included (priority -400).
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,14 +13,16 @@
 static const struct {
 	const char *name;
 	enum nf_inet_hooks hook;
+	int32_t priority;
 	enum nft_field interface;
 } chains[] = {
-	{"prerouting", NF_INET_PRE_ROUTING, NFT_FIELD_IIFNAME},
-	{"forward", NF_INET_FORWARD, NFT_FIELD_OIFNAME},
-	{"output", NF_INET_LOCAL_OUT, NFT_FIELD_OIFNAME},
+	{"prerouting_source", NF_INET_PRE_ROUTING, -450, NFT_FIELD_IIFNAME},
+	{"forward", NF_INET_FORWARD, -300, NFT_FIELD_OIFNAME},
+	{"output", NF_INET_LOCAL_OUT, -300, NFT_FIELD_OIFNAME},
 };
 
-enum { HOST_PRIORITY = -300 };
+// Of earlier versions, at another priority, which cannot be changed.
+#define HOST_OBSOLETE_CHAIN "prerouting"
 
 static void table_name(const char *install, char name[NFT_NAME_SIZE])
 {
@@ -54,7 +57,7 @@ int sg_host_ensure(const char *install, int netfilter_socket, struct error *err)
 							 .name = chains[i].name,
 							 .base = true,
 							 .hook = chains[i].hook,
-							 .priority = HOST_PRIORITY,
+							 .priority = chains[i].priority,
 							 .policy = NF_ACCEPT});
 		nft_chain_flush(batch, table, chains[i].name);
 		nft_match_interface_prefix(rule, chains[i].interface, NFT_CMP_EQ,
@@ -63,6 +66,10 @@ int sg_host_ensure(const char *install, int netfilter_socket, struct error *err)
 		nft_verdict(rule, NF_DROP, NULL);
 		nft_rule_add(batch, rule);
 	}
+	// A chain that may not be there can only be deleted once it was added.
+	nft_chain_add(batch, &(struct nft_chain){.table = table, .name = HOST_OBSOLETE_CHAIN});
+	nft_chain_flush(batch, table, HOST_OBSOLETE_CHAIN);
+	nft_chain_delete(batch, table, HOST_OBSOLETE_CHAIN);
 	return send_batch(batch, table, netfilter_socket, err);
 }
 

@@ -34,8 +34,11 @@ enum sg_direction sg_variant_direction(enum sg_variant variant);
 // combination -> verdict
 extern const struct nft_set sg_combination_chains[SG_VARIANT_COUNT];
 
-// Everything that each VPC has: adds what is missing, writes constant chains anew.
-void sg_table_build(struct nft_batch *batch, const char *install, const char *vpc);
+struct sg_vpc;
+// Everything that each VPC has: adds what is missing, writes constant chains again.
+void sg_table_build(struct nft_batch *batch, const struct sg_vpc *vpc);
+// Of each ENI; 0: none.
+void sg_table_limit_connections(struct nft_batch *batch, uint32_t limit);
 
 // The chains that drop, one for each reason (drop_chains.c): "drop_<reason>".
 void sg_drop_chains_add(struct nft_batch *batch);
@@ -43,7 +46,7 @@ void sg_drop_chains_fill(struct nft_batch *batch);
 
 // Reasons that are counted for each ENI; in marks and keys a reason is its number + 1.
 bool sg_drop_reason_is_of_eni(enum sg_drop_reason reason);
-enum { SG_ENI_DROP_REASONS = 6 };
+enum { SG_ENI_DROP_REASONS = 8 };
 
 // --- Objects of groups (group.c) ---
 
@@ -146,7 +149,8 @@ struct sg_vpc {
 	struct sg_combination **combinations; // in no order
 	size_t combination_count, combination_capacity;
 	uint32_t last_number;
-	bool unread; // nothing of this is known: reload failed
+	uint32_t connection_limit; // of each ENI; 0: none
+	bool unread;               // nothing of this is known: reload failed
 };
 
 void *sg_allocate(size_t size);

@@ -203,6 +203,11 @@ int sg_vpc_restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err);
 int sg_vpc_commit(struct sg_vpc *vpc, struct nft_batch *batch, int netfilter_socket,
 		  struct error *err);
 
+// How many tracked connections each ENI may have opened; a new one beyond is dropped. 0: no limit.
+// Sent at once, if it is not so yet.
+int sg_vpc_limit_connections(struct sg_vpc *vpc, int netfilter_socket, uint32_t limit,
+			     struct error *err);
+
 // Creates or changes a (checked) group: the difference only. A group that is referenced need not be
 // set before: it has no members until then.
 int sg_group_set(struct sg_vpc *vpc, struct nft_batch *batch, const struct sg_group *group,
@@ -245,14 +250,18 @@ int sg_balancer_remove(struct sg_vpc *vpc, struct nft_batch *batch, const char *
 // --- Dropped packets ---
 
 enum sg_drop_reason {
-	SG_DROP_SPOOFED,         // not the ENI's own MAC and address
+	// Not the ENI's own MAC and address; an ICMP error about a packet to another; from an
+	// attachment: a source that is not behind it.
+	SG_DROP_SPOOFED,
 	SG_DROP_EGRESS_DENIED,   // no egress rule of the sending ENI
 	SG_DROP_INGRESS_DENIED,  // no ingress rule of the receiving ENI
 	SG_DROP_BALANCER_DENIED, // no rule of the balancer; of the VPC only
 	SG_DROP_IPV6,
-	SG_DROP_INVALID, // no state: connection tracking knows no such connection
-	SG_DROP_HOST,    // to the host's side, which offers nothing but metadata
-	SG_DROP_TRANSIT, // from one attachment to another; of the VPC only
+	SG_DROP_INVALID,     // of no connection that can be tracked, and no rule lets it pass
+	SG_DROP_HOST,        // to the host's side, which offers nothing but metadata
+	SG_DROP_TRANSIT,     // from one attachment to another; of the VPC only
+	SG_DROP_FRAGMENTS,   // more fragments than an ENI may send
+	SG_DROP_CONNECTIONS, // a new connection of an ENI that has too many
 	SG_DROP_REASON_COUNT
 };
 const char *sg_drop_reason_name(enum sg_drop_reason reason); // "spoofed", "egress_denied" …

@@ -3,20 +3,27 @@
 // added to.
 //
 //     hook         priority  chain                    passes
-//     prerouting   -300      prerouting_antispoof     IPv4 of ENIs with their own MAC and address
+//     prerouting   -450      prerouting_source        IPv4 of ENIs with their own MAC and address,
+//                                                     of others with a source that is behind them
 //     prerouting   -120      prerouting_egress        what the sending ENI's groups let out
 //     prerouting   -110      prerouting_balancer      to a balancer: what its groups let in
 //     forward         0      forward_balancer         behind a balancer: what its groups let out
 //     forward        10      forward_ingress          what the receiving ENI's groups let in
+//     forward        20      forward_connections      what is not one connection too many
 //     input           0      input_host               metadata, and pings of the router
+//     input          10      input_connections        as forward_connections
 //     output       -300      output_ipv6              no IPv6
 //     output       -110      output_balancer_ingress  as prerouting_balancer
 //     output          0      output_balancer_egress   as forward_balancer, and health checks
 //     output         10      output_ingress           as forward_ingress
 //
+// Sources are checked before defragmentation (priority -400): the kernel puts fragments together by
+// their addresses alone, so a forged fragment would become part of another sender's datagram.
+//
 // Replies and related packets pass by `ct state`, so the checks see connections' first packets,
 // retransmissions included. An accept ends one chain of a hook only; the next ones still see the
-// packet.
+// packet. What connection tracking cannot track ("invalid", see source.c) is asked of the groups
+// like the first packet of a connection.
 //
 // Egress and the balancer's ingress are checked at prerouting because DNAT (priority -100) has not
 // yet replaced the balancer's address there. At forward it has; ingress of a target then takes the
@@ -29,19 +36,11 @@
 //
 // Interfaces of ENIs are recognised by their prefix, so one without entries (not yet, not any
 // more) can do nothing; all others are attachments.
-#include <linux/netfilter/nf_conntrack_common.h>
-#include <net/ethernet.h>
-#include <net/if_arp.h>
 #include <netinet/in.h>
-#include <netinet/ip_icmp.h>
 #include <stdio.h>
 
 #include "agent/base/scope.h"
-#include "sg/internal.h"
-
-#define METADATA_ADDRESS UINT32_C(0xa9feaa02) // 169.254.170.2
-
-enum { METADATA_PORT = 80 };
+#include "sg/chains.h"
 
 // Bits of `ct state`.
 enum { STATE_INVALID = 1, STATE_ESTABLISHED = 2, STATE_RELATED = 4 };
@@ -99,12 +98,51 @@ const struct nft_set sg_combination_chains[SG_VARIANT_COUNT] = {
 			       .data = {{NFT_TYPE_VERDICT}}},
 };
 
-static const struct nft_set ct_state = {
+const struct nft_set sg_ct_state = {
 	.table = SG_TABLE,
 	.name = "ct_state",
 	.key = {{NFT_TYPE_CT_STATE}},
 	.data = {{NFT_TYPE_VERDICT}},
 	.comment = "connections already allowed",
+};
+
+const struct nft_set sg_ct_state_source = {
+	.table = SG_TABLE,
+	.name = "ct_state_source",
+	.key = {{NFT_TYPE_CT_STATE}},
+	.data = {{NFT_TYPE_VERDICT}},
+	.comment = "the same where packets come in",
+};
+
+const struct nft_set sg_icmp_errors = {
+	.table = SG_TABLE,
+	.name = "icmp_errors",
+	.key = {{NFT_TYPE_ICMP_TYPE}},
+	.comment = "types that are about another packet",
+};
+
+const struct nft_set sg_stateful_protocols = {
+	.table = SG_TABLE,
+	.name = "stateful_protocols",
+	.key = {{NFT_TYPE_PROTOCOL}},
+	.comment = "whose invalid packets no group is asked about",
+};
+
+const struct nft_set sg_eni_fragments = {
+	.table = SG_TABLE,
+	.name = "eni_fragments",
+	.key = {{NFT_TYPE_IFNAME}},
+	.dynamic_size = SG_ENIS_MAX,
+	.timeout_ms = 10000,
+	.comment = "rates of fragments",
+};
+
+const struct nft_set sg_eni_connections = {
+	.table = SG_TABLE,
+	.name = "eni_connections",
+	.key = {{NFT_TYPE_IFNAME}},
+	.dynamic_size = SG_ENIS_MAX,
+	.comment = "connections that ENIs opened",
 };
 
 static const struct nft_set *const sets[] = {
@@ -114,7 +152,12 @@ static const struct nft_set *const sets[] = {
 	&sg_eni_drops,
 	&sg_balancer_combination,
 	&sg_combination_chains[SG_VARIANT_INGRESS],
-	&ct_state,
+	&sg_ct_state,
+	&sg_ct_state_source,
+	&sg_icmp_errors,
+	&sg_stateful_protocols,
+	&sg_eni_fragments,
+	&sg_eni_connections,
 	&sg_combination_chains[SG_VARIANT_BALANCED],
 	&sg_combination_chains[SG_VARIANT_EGRESS],
 };
@@ -131,305 +174,35 @@ enum sg_direction sg_variant_direction(enum sg_variant variant)
 	return variant == SG_VARIANT_EGRESS ? SG_EGRESS : SG_INGRESS;
 }
 
-static struct nft_rule *rule_new(const char *chain)
-{
-	return nft_rule_new(SG_TABLE, chain, NULL);
-}
-
-// --- Matches that several chains need ---
-
-static void match_eni(struct nft_rule *rule, enum nft_field interface)
-{
-	nft_match_interface_prefix(rule, interface, NFT_CMP_EQ, SG_INTERFACE_PREFIX);
-}
-
-static void match_not_eni(struct nft_rule *rule, enum nft_field interface)
-{
-	nft_match_interface_prefix(rule, interface, NFT_CMP_NEQ, SG_INTERFACE_PREFIX);
-}
-
-static void match_ipv4(struct nft_rule *rule)
-{
-	nft_match_number(rule, NFT_FIELD_FAMILY, NFT_CMP_EQ, NFPROTO_IPV4);
-}
-
-static void match_ping(struct nft_rule *rule)
-{
-	match_ipv4(rule);
-	nft_match_number(rule, NFT_FIELD_PROTOCOL, NFT_CMP_EQ, IPPROTO_ICMP);
-	nft_match_number(rule, NFT_FIELD_ICMP_TYPE, NFT_CMP_EQ, ICMP_ECHO);
-}
-
-// --- Rules that several chains need ---
-
-static void add_verdict(struct nft_batch *batch, const char *chain, int verdict, const char *target)
-{
-	struct nft_rule *rule = rule_new(chain);
-
-	nft_verdict(rule, verdict, target);
-	nft_rule_add(batch, rule);
-}
-
-static void add_pass_known(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule = rule_new(chain);
-
-	nft_verdict_from_map(rule, NFT_FIELDS(NFT_FIELD_CT_STATE), ct_state.name);
-	nft_rule_add(batch, rule);
-}
-
-static void add_drop_ipv6(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule = rule_new(chain);
-
-	nft_match_number(rule, NFT_FIELD_FAMILY, NFT_CMP_EQ, NFPROTO_IPV6);
-	nft_verdict(rule, NFT_GOTO, "drop_ipv6");
-	nft_rule_add(batch, rule);
-}
-
-static void add_clear_mark(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule = rule_new(chain);
-
-	nft_mark_set(rule, 0);
-	nft_rule_add(batch, rule);
-}
-
-static void add_combination_of_interface(struct nft_batch *batch, const char *chain,
-					 enum nft_field interface)
-{
-	struct nft_rule *rule = rule_new(chain);
-
-	nft_mark_from_map(rule, NFT_FIELDS(interface), sg_eni_combination.name);
-	nft_rule_add(batch, rule);
-}
-
-static void add_combination_verdict(struct nft_batch *batch, const char *chain,
-				    enum sg_variant variant, const char *otherwise)
-{
-	struct nft_rule *rule = rule_new(chain);
-
-	nft_verdict_from_map(rule, NFT_FIELDS(NFT_FIELD_MARK), sg_combination_chains[variant].name);
-	nft_rule_add(batch, rule);
-	add_verdict(batch, chain, NFT_GOTO, otherwise);
-}
-
-static void add_return_unmarked(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule = rule_new(chain);
-
-	nft_match_number(rule, NFT_FIELD_MARK, NFT_CMP_EQ, 0);
-	nft_verdict(rule, NFT_RETURN, NULL);
-	nft_rule_add(batch, rule);
-}
-
-// --- The chains ---
-
-static void fill_antispoof(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule;
-
-	add_drop_ipv6(batch, chain);
-	rule = rule_new(chain);
-	match_not_eni(rule, NFT_FIELD_IIFNAME);
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-
-	rule = rule_new(chain);
-	// Without these two nft(8) cannot name the MAC, or gives up altogether.
-	nft_match_number(rule, NFT_FIELD_IIFTYPE, NFT_CMP_EQ, ARPHRD_ETHER);
-	nft_match_number(rule, NFT_FIELD_ETHER_TYPE, NFT_CMP_EQ, ETHERTYPE_IP);
-	nft_match_set(rule,
-		      NFT_FIELDS(NFT_FIELD_IIFNAME, NFT_FIELD_ETHER_SOURCE, NFT_FIELD_IP_SOURCE),
-		      sg_eni_source.name);
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-	add_verdict(batch, chain, NFT_GOTO, "drop_spoofed");
-}
-
-// Groups never filter the metadata address and the router; input_host says what is offered there.
-static void fill_egress(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule;
-
-	add_pass_known(batch, chain);
-	rule = rule_new(chain);
-	match_not_eni(rule, NFT_FIELD_IIFNAME);
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-
-	rule = rule_new(chain);
-	match_ipv4(rule);
-	nft_match_ipv4(rule, NFT_FIELD_IP_DESTINATION, NFT_CMP_EQ, METADATA_ADDRESS);
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-
-	rule = rule_new(chain);
-	match_ipv4(rule);
-	nft_match_set(rule, NFT_FIELDS(NFT_FIELD_IIFNAME, NFT_FIELD_IP_DESTINATION),
-		      sg_eni_router.name);
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-
-	add_clear_mark(batch, chain);
-	add_combination_of_interface(batch, chain, NFT_FIELD_IIFNAME);
-	add_combination_verdict(batch, chain, SG_VARIANT_EGRESS, "drop_egress_denied");
-}
-
-static void fill_check_balancer_ingress(struct nft_batch *batch, const char *chain)
-{
-	add_pass_known(batch, chain);
-	add_verdict(batch, chain, NFT_GOTO, "balancer_ingress");
-}
-
-static void fill_check_balancer_egress(struct nft_batch *batch, const char *chain)
-{
-	add_pass_known(batch, chain);
-	add_verdict(batch, chain, NFT_GOTO, "balancer_egress");
-}
-
-static void fill_forward_ingress(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule;
-
-	add_pass_known(batch, chain);
-	rule = rule_new(chain);
-	match_eni(rule, NFT_FIELD_OIFNAME);
-	nft_verdict(rule, NFT_GOTO, "eni_ingress");
-	nft_rule_add(batch, rule);
-
-	rule = rule_new(chain);
-	match_eni(rule, NFT_FIELD_IIFNAME);
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-	add_verdict(batch, chain, NFT_GOTO, "drop_transit");
-}
-
-static void fill_input(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule;
-
-	add_pass_known(batch, chain);
-	rule = rule_new(chain);
-	nft_match_interface(rule, NFT_FIELD_IIFNAME, NFT_CMP_EQ, "lo");
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-
-	rule = rule_new(chain);
-	match_eni(rule, NFT_FIELD_IIFNAME);
-	match_ipv4(rule);
-	nft_match_ipv4(rule, NFT_FIELD_IP_DESTINATION, NFT_CMP_EQ, METADATA_ADDRESS);
-	nft_match_number(rule, NFT_FIELD_PROTOCOL, NFT_CMP_EQ, IPPROTO_TCP);
-	nft_match_number(rule, NFT_FIELD_PORT_DESTINATION, NFT_CMP_EQ, METADATA_PORT);
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-
-	rule = rule_new(chain);
-	match_ping(rule);
-	nft_match_set(rule, NFT_FIELDS(NFT_FIELD_IIFNAME, NFT_FIELD_IP_DESTINATION),
-		      sg_eni_router.name);
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-
-	rule = rule_new(chain);
-	match_not_eni(rule, NFT_FIELD_IIFNAME);
-	match_ping(rule);
-	nft_verdict(rule, NF_ACCEPT, NULL);
-	nft_rule_add(batch, rule);
-	add_verdict(batch, chain, NFT_GOTO, "drop_host");
-}
-
-static void fill_output_ingress(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule;
-
-	add_pass_known(batch, chain);
-	rule = rule_new(chain);
-	match_eni(rule, NFT_FIELD_OIFNAME);
-	nft_verdict(rule, NFT_GOTO, "eni_ingress");
-	nft_rule_add(batch, rule);
-}
-
-static void fill_eni_ingress(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule;
-
-	add_clear_mark(batch, chain);
-	add_combination_of_interface(batch, chain, NFT_FIELD_OIFNAME);
-	rule = rule_new(chain);
-	nft_match_bits(rule, NFT_FIELD_CT_STATUS, IPS_DST_NAT);
-	nft_verdict(rule, NFT_GOTO, "eni_ingress_balanced");
-	nft_rule_add(batch, rule);
-	add_combination_verdict(batch, chain, SG_VARIANT_INGRESS, "drop_ingress_denied");
-}
-
-static void fill_eni_ingress_balanced(struct nft_batch *batch, const char *chain)
-{
-	add_combination_verdict(batch, chain, SG_VARIANT_BALANCED, "drop_ingress_denied");
-}
-
-static void fill_balancer_ingress(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule;
-
-	add_clear_mark(batch, chain);
-	rule = rule_new(chain);
-	match_ipv4(rule);
-	nft_mark_from_map(rule, NFT_FIELDS(NFT_FIELD_IP_DESTINATION), sg_balancer_combination.name);
-	nft_rule_add(batch, rule);
-	add_return_unmarked(batch, chain);
-	add_combination_verdict(batch, chain, SG_VARIANT_INGRESS, "drop_balancer_denied");
-}
-
-// From a balancer is what was sent to its address (and is now on its way to a target: only
-// balancers translate destinations), and what comes from its address: health checks.
-static void fill_balancer_egress(struct nft_batch *batch, const char *chain)
-{
-	struct nft_rule *rule;
-
-	add_clear_mark(batch, chain);
-	rule = rule_new(chain);
-	match_ipv4(rule);
-	nft_mark_from_map(rule, NFT_FIELDS(NFT_FIELD_IP_SOURCE), sg_balancer_combination.name);
-	nft_rule_add(batch, rule);
-
-	rule = rule_new(chain);
-	nft_match_bits(rule, NFT_FIELD_CT_STATUS, IPS_DST_NAT);
-	match_ipv4(rule);
-	nft_mark_from_map(rule, NFT_FIELDS(NFT_FIELD_CT_ORIGINAL_DESTINATION),
-			  sg_balancer_combination.name);
-	nft_rule_add(batch, rule);
-
-	rule = rule_new(chain); // a balancer without an entry lets nothing through
-	nft_match_bits(rule, NFT_FIELD_CT_STATUS, IPS_DST_NAT);
-	nft_match_number(rule, NFT_FIELD_MARK, NFT_CMP_EQ, 0);
-	nft_verdict(rule, NFT_GOTO, "drop_balancer_denied");
-	nft_rule_add(batch, rule);
-	add_return_unmarked(batch, chain);
-	add_combination_verdict(batch, chain, SG_VARIANT_EGRESS, "drop_balancer_denied");
-}
-
 static const struct {
 	const char *name;
 	enum nf_inet_hooks hook; // of base chains
 	int32_t priority;
-	void (*fill)(struct nft_batch *batch, const char *chain);
+	void (*fill)(struct nft_batch *batch, const char *chain); // or sg_table_limit_connections()
 	bool base;
 } chains[] = {
-	{"eni_ingress", 0, 0, fill_eni_ingress, false},
-	{"eni_ingress_balanced", 0, 0, fill_eni_ingress_balanced, false},
-	{"balancer_ingress", 0, 0, fill_balancer_ingress, false},
-	{"balancer_egress", 0, 0, fill_balancer_egress, false},
-	{"prerouting_antispoof", NF_INET_PRE_ROUTING, -300, fill_antispoof, true},
-	{"prerouting_egress", NF_INET_PRE_ROUTING, -120, fill_egress, true},
-	{"prerouting_balancer", NF_INET_PRE_ROUTING, -110, fill_check_balancer_ingress, true},
-	{"forward_balancer", NF_INET_FORWARD, 0, fill_check_balancer_egress, true},
-	{"forward_ingress", NF_INET_FORWARD, 10, fill_forward_ingress, true},
-	{"input_host", NF_INET_LOCAL_IN, 0, fill_input, true},
-	{"output_ipv6", NF_INET_LOCAL_OUT, -300, add_drop_ipv6, true},
-	{"output_balancer_ingress", NF_INET_LOCAL_OUT, -110, fill_check_balancer_ingress, true},
-	{"output_balancer_egress", NF_INET_LOCAL_OUT, 0, fill_check_balancer_egress, true},
-	{"output_ingress", NF_INET_LOCAL_OUT, 10, fill_output_ingress, true},
+	{"eni_ingress", 0, 0, sg_fill_eni_ingress, false},
+	{"eni_ingress_balanced", 0, 0, sg_fill_eni_ingress_balanced, false},
+	{"balancer_ingress", 0, 0, sg_fill_balancer_ingress, false},
+	{"balancer_egress", 0, 0, sg_fill_balancer_egress, false},
+	{"source_eni", 0, 0, sg_fill_source_eni, false},
+	{"source_eni_fragment", 0, 0, sg_fill_source_eni_fragment, false},
+	{"source_icmp_error", 0, 0, sg_fill_source_icmp_error, false},
+	{"source_related", 0, 0, sg_fill_source_related, false},
+	{"source_invalid", 0, 0, sg_fill_source_invalid, false},
+	{"invalid", 0, 0, sg_fill_invalid, false},
+	{"prerouting_source", NF_INET_PRE_ROUTING, -450, sg_fill_source, true},
+	{"prerouting_egress", NF_INET_PRE_ROUTING, -120, sg_fill_egress, true},
+	{"prerouting_balancer", NF_INET_PRE_ROUTING, -110, sg_fill_check_balancer_ingress, true},
+	{"forward_balancer", NF_INET_FORWARD, 0, sg_fill_check_balancer_egress, true},
+	{"forward_ingress", NF_INET_FORWARD, 10, sg_fill_forward_ingress, true},
+	{"forward_connections", NF_INET_FORWARD, 20, NULL, true},
+	{"input_host", NF_INET_LOCAL_IN, 0, sg_fill_input, true},
+	{"input_connections", NF_INET_LOCAL_IN, 10, NULL, true},
+	{"output_ipv6", NF_INET_LOCAL_OUT, -300, sg_add_drop_ipv6, true},
+	{"output_balancer_ingress", NF_INET_LOCAL_OUT, -110, sg_fill_check_balancer_ingress, true},
+	{"output_balancer_egress", NF_INET_LOCAL_OUT, 0, sg_fill_check_balancer_egress, true},
+	{"output_ingress", NF_INET_LOCAL_OUT, 10, sg_fill_output_ingress, true},
 };
 
 // --- All of it ---
@@ -446,34 +219,49 @@ static void add_chains(struct nft_batch *batch)
 							 .policy = NF_ACCEPT});
 }
 
-static void add_states(struct nft_batch *batch)
+// Chains of earlier versions. A chain that may not be there can only be deleted once it was added.
+static void remove_obsolete(struct nft_batch *batch)
 {
-	struct nft_element states[] = {
-		{.verdict = NF_ACCEPT, .comment = "revoked rules let them live on"},
-		{.verdict = NF_ACCEPT},
-		{.verdict = NFT_GOTO, .chain = "drop_invalid"},
+	static const char *const obsolete[] = {
+		"prerouting_antispoof", // at another priority, which cannot be changed
 	};
 
-	nft_value_add_u32(&states[0].key, STATE_ESTABLISHED);
-	nft_value_add_u32(&states[1].key, STATE_RELATED);
-	nft_value_add_u32(&states[2].key, STATE_INVALID);
-	nft_set_flush(batch, SG_TABLE, ct_state.name);
-	nft_elements_add(batch, &ct_state, states, ARRAY_LENGTH(states));
+	for (size_t i = 0; i < ARRAY_LENGTH(obsolete); i++) {
+		nft_chain_add(batch, &(struct nft_chain){.table = SG_TABLE, .name = obsolete[i]});
+		nft_chain_flush(batch, SG_TABLE, obsolete[i]);
+		nft_chain_delete(batch, SG_TABLE, obsolete[i]);
+	}
 }
 
-void sg_table_build(struct nft_batch *batch, const char *install, const char *vpc)
+void sg_table_limit_connections(struct nft_batch *batch, uint32_t limit)
+{
+	static const char *const names[] = {"forward_connections", "input_connections"};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+		nft_chain_flush(batch, SG_TABLE, names[i]);
+		sg_fill_connections(batch, names[i], limit);
+	}
+	// Elements keep the limit that they were added with.
+	nft_set_flush(batch, SG_TABLE, sg_eni_connections.name);
+}
+
+void sg_table_build(struct nft_batch *batch, const struct sg_vpc *vpc)
 {
 	char comment[NFT_COMMENT_SIZE];
 
-	snprintf(comment, sizeof(comment), "penstock %s vpc %s", install, vpc);
+	snprintf(comment, sizeof(comment), "penstock %s vpc %s", vpc->install, vpc->id);
 	nft_table_add(batch, SG_TABLE, comment);
 	for (size_t i = 0; i < ARRAY_LENGTH(sets); i++)
 		nft_set_add(batch, sets[i]);
 	add_chains(batch);
-	add_states(batch);
+	sg_add_states(batch);
 	sg_drop_chains_fill(batch);
 	for (size_t i = 0; i < ARRAY_LENGTH(chains); i++) {
+		if (!chains[i].fill)
+			continue;
 		nft_chain_flush(batch, SG_TABLE, chains[i].name);
 		chains[i].fill(batch, chains[i].name);
 	}
+	sg_table_limit_connections(batch, vpc->connection_limit);
+	remove_obsolete(batch);
 }

@@ -168,17 +168,38 @@ int sg_vpc_find(const char *install, const char *vpc, int netfilter_socket, stru
 }
 
 // The constant part is one owner's: refused means nothing of it was done.
-static int table_ensure(const char *install, const char *vpc, int netfilter_socket,
-			struct error *err)
+static int send_constant(struct nft_batch *batch, int netfilter_socket, struct error *err)
 {
-	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
 	const struct error *failure;
 
-	sg_table_build(batch, install, vpc);
 	if (nft_batch_send(batch, netfilter_socket, err) < 0)
 		return -err->code;
 	failure = nft_batch_failure(batch, "");
 	return failure ? error_set(err, failure->code, "%s", failure->message) : 0;
+}
+
+static int table_ensure(const struct sg_vpc *vpc, int netfilter_socket, struct error *err)
+{
+	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
+
+	sg_table_build(batch, vpc);
+	return send_constant(batch, netfilter_socket, err);
+}
+
+int sg_vpc_limit_connections(struct sg_vpc *vpc, int netfilter_socket, uint32_t limit,
+			     struct error *err)
+{
+	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
+	uint32_t before = vpc->connection_limit;
+
+	if (limit == before)
+		return 0;
+	vpc->connection_limit = limit;
+	sg_table_limit_connections(batch, limit);
+	if (send_constant(batch, netfilter_socket, err) == 0)
+		return 0;
+	vpc->connection_limit = before; // try again
+	return error_wrap(err, "vpc %s: limit of connections", vpc->id);
 }
 
 static int read_table(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
@@ -193,7 +214,7 @@ static int read_table(struct sg_vpc *vpc, int netfilter_socket, struct error *er
 
 static int restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 {
-	int result = table_ensure(vpc->install, vpc->id, netfilter_socket, err);
+	int result = table_ensure(vpc, netfilter_socket, err);
 
 	if (result == 0)
 		result = read_table(vpc, netfilter_socket, err);

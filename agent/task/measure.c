@@ -161,6 +161,8 @@ static const char *const drop_directions[SG_DROP_REASON_COUNT] = {
 	[SG_DROP_INVALID] = "any",
 	[SG_DROP_HOST] = "egress",
 	[SG_DROP_TRANSIT] = "any",
+	[SG_DROP_FRAGMENTS] = "egress",
+	[SG_DROP_CONNECTIONS] = "egress",
 };
 
 static void measure_vpc_drops(struct network_vpc *vpc, int socket_fd)

@@ -204,13 +204,52 @@ static void test_constant_chains_are_written_anew(void **state)
 
 	(void)state;
 	count_objects(&chains[0], &sets[0], &rules[0]);
-	nft_chain_flush(batch, "penstock", "prerouting_antispoof");
+	nft_chain_flush(batch, "penstock", "prerouting_source");
 	assert_ok(nft_batch_send(batch, netfilter, &err), &err);
 	open_vpc();
 	count_objects(&chains[1], &sets[1], &rules[1]);
 	assert_int_equal(rules[1], rules[0]);
 	assert_int_equal(chains[1], chains[0]);
 	assert_int_equal(sets[1], sets[0]);
+}
+
+static void add_chain_of_an_earlier_version(const char *table, const char *name)
+{
+	const struct nft_chain chain = {.table = table,
+					.name = name,
+					.base = true,
+					.hook = NF_INET_PRE_ROUTING,
+					.priority = -300,
+					.policy = NF_ACCEPT};
+	struct nft_rule *rule = nft_rule_new(table, name, NULL);
+
+	nft_chain_add(batch, &chain);
+	nft_verdict(rule, NF_DROP, NULL);
+	nft_rule_add(batch, rule);
+}
+
+static void test_a_table_of_an_earlier_version(void **state)
+{
+	scoped_free struct nft_object *host_chains = NULL;
+	size_t chains[2], sets[2], rules[2];
+	struct error err = {0};
+	size_t count;
+
+	(void)state;
+	count_objects(&chains[0], &sets[0], &rules[0]);
+	nft_chain_flush(batch, "penstock", "prerouting_source");
+	nft_chain_delete(batch, "penstock", "prerouting_source");
+	add_chain_of_an_earlier_version("penstock", "prerouting_antispoof");
+	nft_table_add(batch, "penstock-blue", "penstock blue");
+	add_chain_of_an_earlier_version("penstock-blue", "prerouting");
+	assert_int_equal(commit(), 0);
+	open_vpc();
+	assert_ok(sg_host_ensure("blue", netfilter, &err), &err);
+	count_objects(&chains[1], &sets[1], &rules[1]);
+	assert_int_equal(rules[1], rules[0]);
+	assert_int_equal(chains[1], chains[0]);
+	assert_ok(nft_chains_dump(netfilter, "penstock-blue", &host_chains, &count, &err), &err);
+	assert_int_equal(count, 3);
 }
 
 int main(void)
@@ -231,6 +270,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_damaged_group_is_made_again, table_setup,
 						table_teardown),
 		cmocka_unit_test_setup_teardown(test_constant_chains_are_written_anew, table_setup,
+						table_teardown),
+		cmocka_unit_test_setup_teardown(test_a_table_of_an_earlier_version, table_setup,
 						table_teardown),
 	};
 

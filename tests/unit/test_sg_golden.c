@@ -175,11 +175,13 @@ static void add_step(struct buffer *text, const char *title, struct nft_batch **
 
 static void test_table(void **state)
 {
+	char install[] = "blue", id[] = "prod";
+	const struct sg_vpc vpc = {.install = install, .id = id, .connection_limit = 1000};
 	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
 	scoped(buffer_release) struct buffer text = {0};
 
 	(void)state;
-	sg_table_build(batch, "blue", "prod");
+	sg_table_build(batch, &vpc);
 	add_step(&text, "the constant table of a VPC", &batch);
 	compare_golden("table", &text);
 }
