@@ -41,6 +41,7 @@ enum metric_id {
 	METRIC_BUILD_INFO,                   // version
 	METRIC_TASKS,                        // state ("RUNNING" ...)
 	METRIC_TASK_STATE,                   // task_id, eni, state: 1 for the state it is in
+	METRIC_TASK_GUEST_SILENT,            // task_id, eni: 1 while its guest does not speak
 	METRIC_TASK_METADATA_INFO,           // task_id, eni, family
 	METRIC_TASK_CPU_LIMIT_VCPUS,         // task_id, eni
 	METRIC_TASK_MEMORY_LIMIT_BYTES,      // task_id, eni

@@ -169,7 +169,8 @@ static int check_vmm(const struct cell_status *status, struct error *err)
 	if (!is_text(status->vmm_failure, sizeof(status->vmm_failure)))
 		return error_set(err, EBADMSG, "VMM failure is no text");
 	if (!is_time(status->vmm_started_ms) || !is_time(status->vmm_exited_ms) ||
-	    !is_time(status->guest_connected_ms) || !is_time(status->guest_running_ms))
+	    !is_time(status->guest_connected_ms) || !is_time(status->guest_running_ms) ||
+	    !is_time(status->guest_silent_since_ms))
 		return error_set(err, EBADMSG, "a time before 1970 or after 9999");
 	if (status->vmm_exited_at.ms > BOOT_TIME_MS_MAX || status->changed_at.ms > BOOT_TIME_MS_MAX)
 		return error_set(err, EBADMSG, "a time too long after the boot");

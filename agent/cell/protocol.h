@@ -80,7 +80,11 @@ struct cell_status {
 
 	int64_t guest_connected_ms; // the guest took its session; 0: it has not spoken yet
 	int64_t guest_running_ms;   // phase RUNNING was reached
-	uint32_t stop_requested;    // 0 or 1
+	// When the guest spoke last, if that is longer ago than the launch's silence_timeout_ms; 0:
+	// it speaks. A guest asks for commands again and again, so silence means that it hangs: out
+	// of memory, stopped, in its kernel's hands.
+	int64_t guest_silent_since_ms;
+	uint32_t stop_requested; // 0 or 1
 	uint32_t spare;
 	// The last word of the guest, merged so that phases and states never go back and an exit
 	// code never changes. Its times are the host's: when the shim heard of it. Zero until the

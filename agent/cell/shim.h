@@ -76,6 +76,8 @@ struct shim_guest {
 	bool session_taken;
 	bool manifest_given; // the guest has gone on: it is not given again
 	char token[GUEST_TOKEN_LENGTH + 1];
+	int64_t heard_ms;       // wall clock: when it spoke last, with its token
+	int64_t silence_due_us; // it is silent then; 0: it has no session, or is silent already
 	struct guest_connection connections[SHIM_CONNECTIONS_MAX];
 	// From the manifest, when the VMM is launched.
 	uint32_t container_count;
@@ -132,7 +134,9 @@ int shim_guest_reset(struct shim *shim, struct error *err);
 void shim_guest_accept(struct shim *shim, short revents);
 void shim_guest_handle(struct shim *shim, struct guest_connection *connection, short revents);
 void shim_guest_deadlines(struct shim *shim, int64_t now_us);
-void shim_guest_wake(struct shim *shim); // commands have changed
+void shim_guest_heard(struct shim *shim);                     // it has shown the token
+int64_t shim_guest_commands_wait_us(const struct shim *shim); // of a long poll
+void shim_guest_wake(struct shim *shim);                      // commands have changed
 void shim_guest_drop_all(struct shim *shim);
 short guest_connection_events(const struct guest_connection *connection);
 

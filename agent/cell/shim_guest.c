@@ -57,6 +57,7 @@ int shim_guest_reset(struct shim *shim, struct error *err)
 	shim_guest_drop_all(shim);
 	close_logs(&shim->guest);
 	shim->guest.session_taken = shim->guest.manifest_given = false;
+	shim->guest.silence_due_us = 0;
 	memset(shim->guest.sequences, 0, sizeof(shim->guest.sequences));
 	if (file_read(shim->cell_fd, CELL_MANIFEST_FILE, GUEST_MANIFEST_MAX, &text, &length, err) <
 		    0 ||
@@ -306,8 +307,53 @@ void shim_guest_handle(struct shim *shim, struct guest_connection *connection, s
 	}
 }
 
+// --- Silence ---
+
+static int64_t silence_timeout_us(const struct shim *shim)
+{
+	return shim->vmm.launch ? INT64_C(1000) * shim->vmm.launch->silence_timeout_ms : 0;
+}
+
+// The answer to a long poll is what makes a guest without anything to say speak again, so no poll
+// is held for as long as a silence.
+int64_t shim_guest_commands_wait_us(const struct shim *shim)
+{
+	int64_t wait_us = INT64_C(1000000) * GUEST_COMMANDS_WAIT_S;
+	int64_t half_us = silence_timeout_us(shim) / 2;
+
+	return half_us && half_us < wait_us ? half_us : wait_us;
+}
+
+void shim_guest_heard(struct shim *shim)
+{
+	int64_t timeout_us = silence_timeout_us(shim);
+
+	shim->guest.heard_ms = clock_wall_ms();
+	shim->guest.silence_due_us = timeout_us ? clock_monotonic_us() + timeout_us : 0;
+	if (shim->status.guest_silent_since_ms == 0)
+		return;
+	log_info(&shim->log, "the guest speaks again");
+	shim->status.guest_silent_since_ms = 0;
+	shim_status_changed(shim, false);
+}
+
+// Nothing is done about it but to report it: what hangs for a minute may go on in the next one.
+static void check_silence(struct shim *shim, int64_t now_us)
+{
+	struct shim_guest *guest = &shim->guest;
+
+	if (guest->silence_due_us == 0 || guest->silence_due_us > now_us)
+		return;
+	guest->silence_due_us = 0;
+	log_warning(&shim->log, "the guest has not spoken for %u ms",
+		    shim->vmm.launch->silence_timeout_ms);
+	shim->status.guest_silent_since_ms = guest->heard_ms;
+	shim_status_changed(shim, false);
+}
+
 void shim_guest_deadlines(struct shim *shim, int64_t now_us)
 {
+	check_silence(shim, now_us);
 	for (size_t i = 0; i < SHIM_CONNECTIONS_MAX; i++) {
 		struct guest_connection *connection = &shim->guest.connections[i];
 

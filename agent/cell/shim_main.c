@@ -82,7 +82,7 @@ static int64_t earlier(int64_t left_us, int64_t right_us)
 
 static int poll_timeout_ms(const struct shim *shim, int64_t now_us)
 {
-	int64_t deadline_us = shim->vmm.boot_deadline_us;
+	int64_t deadline_us = earlier(shim->vmm.boot_deadline_us, shim->guest.silence_due_us);
 	int64_t left_us;
 
 	if (shim->agent.stale && !shim_agent_is_due(shim, now_us))

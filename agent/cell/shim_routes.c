@@ -65,6 +65,7 @@ static void route_session(struct shim *shim, struct guest_connection *connection
 	connection->authenticated = true;
 	shim->status.guest_connected_ms = clock_wall_ms();
 	shim_vmm_guest_spoke(shim);
+	shim_guest_heard(shim);
 	shim_status_changed(shim, true);
 	guest_connection_answer(shim, connection, 200, type_text, guest->token, GUEST_TOKEN_LENGTH);
 }
@@ -120,7 +121,7 @@ static void route_commands(struct shim *shim, struct guest_connection *connectio
 		return;
 	}
 	connection->state = CONNECTION_WAITING;
-	connection->deadline_us = clock_monotonic_us() + INT64_C(1000000) * GUEST_COMMANDS_WAIT_S;
+	connection->deadline_us = clock_monotonic_us() + shim_guest_commands_wait_us(shim);
 }
 
 // --- Status and logs ---
@@ -251,6 +252,8 @@ void shim_route(struct shim *shim, struct guest_connection *connection,
 		return;
 	}
 	connection->authenticated |= !route->is_open;
+	if (!route->is_open)
+		shim_guest_heard(shim);
 	// The manifest holds what siblings must not know of each other, and the token travels in
 	// the clear on a link that a container with CAP_NET_RAW can listen to. penstock-init asks
 	// for nothing else before it has the manifest, and starts nothing before that.

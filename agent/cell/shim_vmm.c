@@ -275,6 +275,7 @@ static void release_process(struct shim *shim)
 	qmp_close(&vmm->qmp);
 	process_close(&vmm->process);
 	vmm->boot_deadline_us = 0;
+	shim->guest.silence_due_us = 0; // it has ended
 	shim_guest_drop_all(shim);
 }
 

@@ -18,28 +18,9 @@
 #include <linux/magic.h>
 
 #include "agent/base/scope.h"
-#include "agent/ctl/ctl.h"
-#include "agent/model/config.h"
-#include "agent/model/model.h"
+#include "agent/ctl/doctor.h"
 
-enum { AGENT_TIMEOUT_SECONDS = 5 };
-
-enum verdict { VERDICT_OK, VERDICT_WARN, VERDICT_FAIL };
-
-struct finding {
-	enum verdict verdict;
-	char text[320], advice[320];
-};
-
-struct host {
-	const struct ctl *ctl;
-	struct config config;
-	struct error config_error;
-	int config_result;
-};
-
-__attribute__((format(printf, 3, 4))) static void say(struct finding *finding, enum verdict verdict,
-						      const char *format, ...)
+void finding_say(struct finding *finding, enum verdict verdict, const char *format, ...)
 {
 	va_list args;
 
@@ -49,8 +30,7 @@ __attribute__((format(printf, 3, 4))) static void say(struct finding *finding, e
 	finding->verdict = verdict;
 }
 
-__attribute__((format(printf, 2, 3))) static void advise(struct finding *finding,
-							 const char *format, ...)
+void finding_advise(struct finding *finding, const char *format, ...)
 {
 	va_list args;
 
@@ -62,22 +42,24 @@ __attribute__((format(printf, 2, 3))) static void advise(struct finding *finding
 static void check_privilege(const struct host *host, struct finding *finding)
 {
 	(void)host;
-	say(finding, geteuid() == 0 ? VERDICT_OK : VERDICT_WARN, "running as uid %u",
-	    (unsigned)geteuid());
+	finding_say(finding, geteuid() == 0 ? VERDICT_OK : VERDICT_WARN, "running as uid %u",
+		    (unsigned)geteuid());
 	if (geteuid() != 0)
-		advise(finding, "some checks need root to be right: sudo penstockctl doctor");
+		finding_advise(finding,
+			       "some checks need root to be right: sudo penstockctl doctor");
 }
 
 static void check_config(const struct host *host, struct finding *finding)
 {
 	if (host->config_result == 0)
-		say(finding, VERDICT_OK, "configuration read, install \"%s\"",
-		    host->config.install);
+		finding_say(finding, VERDICT_OK, "configuration read, install \"%s\"",
+			    host->config.install);
 	else if (host->config_result == -ENOENT)
-		say(finding, VERDICT_OK, "no configuration file: the defaults, install \"%s\"",
-		    host->config.install);
+		finding_say(finding, VERDICT_OK,
+			    "no configuration file: the defaults, install \"%s\"",
+			    host->config.install);
 	else
-		say(finding, VERDICT_FAIL, "%s", host->config_error.message);
+		finding_say(finding, VERDICT_FAIL, "%s", host->config_error.message);
 }
 
 static void check_tun(const struct host *host, struct finding *finding)
@@ -85,12 +67,13 @@ static void check_tun(const struct host *host, struct finding *finding)
 	scoped_fd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 
 	if (fd >= 0) {
-		say(finding, VERDICT_OK, "/dev/net/tun opens");
+		finding_say(finding, VERDICT_OK, "/dev/net/tun opens");
 		return;
 	}
-	say(finding, strcmp(host->config.driver, "netns") == 0 ? VERDICT_WARN : VERDICT_FAIL,
-	    "/dev/net/tun: %s", strerror(errno));
-	advise(finding, "modprobe tun, and let the agent open the device");
+	finding_say(finding,
+		    strcmp(host->config.driver, "netns") == 0 ? VERDICT_WARN : VERDICT_FAIL,
+		    "/dev/net/tun: %s", strerror(errno));
+	finding_advise(finding, "modprobe tun, and let the agent open the device");
 }
 
 // What counts is that KVM answers; whether guests run fast enough only a guest can show.
@@ -101,16 +84,18 @@ static void check_kvm(const struct host *host, struct finding *finding)
 	bool wanted = strcmp(host->config.accel, "kvm") == 0;
 
 	if (version == KVM_API_VERSION) {
-		say(finding, VERDICT_OK, "/dev/kvm answers; %saccel = %s%s",
-		    wanted ? "" : "not used: ", host->config.accel,
-		    strcmp(host->config.accel, "auto") == 0 ? " means tcg, accel = kvm asks for it"
-							    : "");
+		finding_say(finding, VERDICT_OK, "/dev/kvm answers; %saccel = %s%s",
+			    wanted ? "" : "not used: ", host->config.accel,
+			    strcmp(host->config.accel, "auto") == 0
+				    ? " means tcg, accel = kvm asks for it"
+				    : "");
 		return;
 	}
-	say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "/dev/kvm: %s",
-	    fd < 0 ? strerror(errno) : "speaks another version of its API");
-	advise(finding, "guests are emulated (accel = tcg): a boot takes some 2 s of CPU, and they "
-			"run slowly");
+	finding_say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "/dev/kvm: %s",
+		    fd < 0 ? strerror(errno) : "speaks another version of its API");
+	finding_advise(finding,
+		       "guests are emulated (accel = tcg): a boot takes some 2 s of CPU, and they "
+		       "run slowly");
 }
 
 static void check_nftables(const struct host *host, struct finding *finding)
@@ -119,20 +104,20 @@ static void check_nftables(const struct host *host, struct finding *finding)
 
 	(void)host;
 	if (fd >= 0 && access("/proc/net/nf_conntrack", F_OK) == 0) {
-		say(finding, VERDICT_OK, "netfilter and connection tracking are there");
+		finding_say(finding, VERDICT_OK, "netfilter and connection tracking are there");
 		return;
 	}
 	if (fd >= 0) {
 		// Without the proc file it may still be there (CONFIG_NF_CONNTRACK_PROCFS=n).
 		bool tracks = access("/proc/sys/net/netfilter/nf_conntrack_max", F_OK) == 0;
 
-		say(finding, tracks ? VERDICT_OK : VERDICT_WARN, "netfilter is there%s",
-		    tracks ? ", with connection tracking"
-			   : "; connection tracking is not loaded yet");
+		finding_say(finding, tracks ? VERDICT_OK : VERDICT_WARN, "netfilter is there%s",
+			    tracks ? ", with connection tracking"
+				   : "; connection tracking is not loaded yet");
 		return;
 	}
-	say(finding, VERDICT_FAIL, "netfilter: %s", strerror(errno));
-	advise(finding, "the kernel needs nf_tables and nf_conntrack");
+	finding_say(finding, VERDICT_FAIL, "netfilter: %s", strerror(errno));
+	finding_advise(finding, "the kernel needs nf_tables and nf_conntrack");
 }
 
 static void check_cgroups(const struct host *host, struct finding *finding)
@@ -141,16 +126,16 @@ static void check_cgroups(const struct host *host, struct finding *finding)
 
 	(void)host;
 	if (statfs("/sys/fs/cgroup", &status) < 0) {
-		say(finding, VERDICT_FAIL, "/sys/fs/cgroup: %s", strerror(errno));
-		advise(finding, "mount cgroup2 on /sys/fs/cgroup");
+		finding_say(finding, VERDICT_FAIL, "/sys/fs/cgroup: %s", strerror(errno));
+		finding_advise(finding, "mount cgroup2 on /sys/fs/cgroup");
 	} else if (status.f_type == CGROUP2_SUPER_MAGIC) {
-		say(finding, VERDICT_OK, "cgroup v2");
+		finding_say(finding, VERDICT_OK, "cgroup v2");
 	} else if (access("/sys/fs/cgroup/cpu", F_OK) == 0 &&
 		   access("/sys/fs/cgroup/memory", F_OK) == 0) {
-		say(finding, VERDICT_OK, "cgroup v1 hierarchies (v2 is preferred)");
+		finding_say(finding, VERDICT_OK, "cgroup v1 hierarchies (v2 is preferred)");
 	} else {
-		say(finding, VERDICT_WARN, "no cgroup tree with cpu and memory");
-		advise(finding, "CPU and memory limits of tasks would not be enforced");
+		finding_say(finding, VERDICT_WARN, "no cgroup tree with cpu and memory");
+		finding_advise(finding, "CPU and memory limits of tasks would not be enforced");
 	}
 }
 
@@ -175,25 +160,27 @@ static void check_uids(const struct host *host, struct finding *finding)
 
 	if (ids_are_mapped("/proc/self/uid_map", first, last) &&
 	    ids_are_mapped("/proc/self/gid_map", first, last)) {
-		say(finding, VERDICT_OK, "%u to %u, one for each task", first, last);
+		finding_say(finding, VERDICT_OK, "%u to %u, one for each task", first, last);
 		return;
 	}
-	say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN,
-	    "%u to %u are not all mapped in this user namespace", first, last);
-	advise(finding,
-	       wanted ? "map them, or run as real root: a VMM has no uid to run as"
-		      : "map them, or run as real root: health checks have no uid to run as");
+	finding_say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN,
+		    "%u to %u are not all mapped in this user namespace", first, last);
+	finding_advise(
+		finding,
+		wanted ? "map them, or run as real root: a VMM has no uid to run as"
+		       : "map them, or run as real root: health checks have no uid to run as");
 }
 
 static void check_program(struct finding *finding, const char *program, bool wanted,
 			  const char *package)
 {
 	if (access(program, X_OK) == 0) {
-		say(finding, VERDICT_OK, "%s", program);
+		finding_say(finding, VERDICT_OK, "%s", program);
 		return;
 	}
-	say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s: %s", program, strerror(errno));
-	advise(finding, "apt-get install %s", package);
+	finding_say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s: %s", program,
+		    strerror(errno));
+	finding_advise(finding, "apt-get install %s", package);
 }
 
 static void check_qemu(const struct host *host, struct finding *finding)
@@ -218,15 +205,16 @@ static void check_unsquashfs(const struct host *host, struct finding *finding)
 static void check_files(struct finding *finding, const char *directory, const char *const *files,
 			int mode, bool wanted, const char *advice)
 {
-	say(finding, VERDICT_OK, "%s is complete", directory);
+	finding_say(finding, VERDICT_OK, "%s is complete", directory);
 	for (size_t i = 0; files[i]; i++) {
 		char path[CONFIG_PATH_MAX + 32];
 
 		snprintf(path, sizeof(path), "%s/%s", directory, files[i]);
 		if (access(path, mode) == 0)
 			continue;
-		say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s: %s", path, strerror(errno));
-		advise(finding, "%s", advice);
+		finding_say(finding, wanted ? VERDICT_FAIL : VERDICT_WARN, "%s: %s", path,
+			    strerror(errno));
+		finding_advise(finding, "%s", advice);
 		return;
 	}
 }
@@ -266,12 +254,12 @@ static void check_images(const struct host *host, struct finding *finding)
 		free(images[i]);
 	free(images);
 	if (count < 0)
-		say(finding, VERDICT_WARN, "%s: %s", directory, strerror(errno));
+		finding_say(finding, VERDICT_WARN, "%s: %s", directory, strerror(errno));
 	else
-		say(finding, count ? VERDICT_OK : VERDICT_WARN, "%s has %d images", directory,
-		    count);
+		finding_say(finding, count ? VERDICT_OK : VERDICT_WARN, "%s has %d images",
+			    directory, count);
 	if (count <= 0)
-		advise(finding, "put container images there: <name>.squashfs");
+		finding_advise(finding, "put container images there: <name>.squashfs");
 }
 
 static void check_state(const struct host *host, struct finding *finding)
@@ -280,27 +268,27 @@ static void check_state(const struct host *host, struct finding *finding)
 	double free_gib;
 
 	if (statfs(host->config.state_directory, &status) < 0) {
-		say(finding, errno == ENOENT ? VERDICT_WARN : VERDICT_FAIL, "%s: %s",
-		    host->config.state_directory, strerror(errno));
-		advise(finding, "the agent makes it when it starts");
+		finding_say(finding, errno == ENOENT ? VERDICT_WARN : VERDICT_FAIL, "%s: %s",
+			    host->config.state_directory, strerror(errno));
+		finding_advise(finding, "the agent makes it when it starts");
 		return;
 	}
 	free_gib = (double)status.f_bavail * (double)status.f_bsize / (1024.0 * 1024 * 1024);
-	say(finding, free_gib < 21 ? VERDICT_WARN : VERDICT_OK, "%s has %.1f GiB free",
-	    host->config.state_directory, free_gib);
+	finding_say(finding, free_gib < 21 ? VERDICT_WARN : VERDICT_OK, "%s has %.1f GiB free",
+		    host->config.state_directory, free_gib);
 	if (free_gib < 21)
-		advise(finding, "one task's ephemeral disk alone is 20 GiB");
+		finding_advise(finding, "one task's ephemeral disk alone is 20 GiB");
 }
 
 static void check_group(const char *name, const char *key, struct finding *finding)
 {
 	if (!name[0])
-		say(finding, VERDICT_OK, "%s is not set: nobody but root", key);
+		finding_say(finding, VERDICT_OK, "%s is not set: nobody but root", key);
 	else if (getgrnam(name))
-		say(finding, VERDICT_OK, "%s = %s", key, name);
+		finding_say(finding, VERDICT_OK, "%s = %s", key, name);
 	else {
-		say(finding, VERDICT_FAIL, "%s = %s: there is no such group", key, name);
-		advise(finding, "groupadd --system %s", name);
+		finding_say(finding, VERDICT_FAIL, "%s = %s: there is no such group", key, name);
+		finding_advise(finding, "groupadd --system %s", name);
 	}
 }
 
@@ -312,96 +300,6 @@ static void check_writer_group(const struct host *host, struct finding *finding)
 static void check_reader_group(const struct host *host, struct finding *finding)
 {
 	check_group(host->config.reader_group, "reader_group", finding);
-}
-
-static const char *socket_of(const struct host *host)
-{
-	return host->ctl->socket_default ? host->config.socket : host->ctl->socket_path;
-}
-
-static int ask(const struct host *host, const char *path, struct client_reply *ret_reply)
-{
-	const struct client_request request = {
-		.socket_path = socket_of(host),
-		.method = "GET",
-		.path = path,
-		.timeout_seconds = AGENT_TIMEOUT_SECONDS,
-	};
-
-	return client_perform(&request, ret_reply);
-}
-
-static void say_refusal(struct finding *finding, const char *what, const struct client_reply *reply)
-{
-	scoped(document_release) cJSON *error = cJSON_Parse(buffer_text(&reply->body));
-	const char *message = member_text(error, "message");
-
-	say(finding, VERDICT_WARN, "%s: %s (%d)", what,
-	    strcmp(message, "-") ? message : reply->reason, reply->status);
-}
-
-static void check_agent(const struct host *host, struct finding *finding)
-{
-	scoped(client_reply_release) struct client_reply reply = {0};
-
-	if (ask(host, "/readyz", &reply) < 0) {
-		say(finding, VERDICT_WARN, "no agent: %s", reply.err.message);
-		advise(finding, reply.err.code == EACCES
-					? "only root and the configured groups may use the socket"
-					: "start penstockd, or say where it is: --socket PATH");
-	} else if (reply.status != 200) {
-		say_refusal(finding,
-			    reply.status == 503 ? "the agent is not ready" : "the agent refuses",
-			    &reply);
-	} else {
-		say(finding, VERDICT_OK, "the agent answers on %s and is ready", socket_of(host));
-	}
-}
-
-// Adds the objects of a kind to both counts; the first that is not effective is told. False after
-// saying why they are not known.
-static bool count_objects(const struct host *host, enum model_kind kind, unsigned *total,
-			  unsigned *ineffective, struct finding *finding)
-{
-	scoped(client_reply_release) struct client_reply reply = {0};
-	scoped(document_release) cJSON *list = NULL;
-	const cJSON *object;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/v1/%s", model_kind_path(kind));
-	if (ask(host, path, &reply) < 0) {
-		say(finding, VERDICT_WARN, "not known: %s", reply.err.message);
-		return false;
-	}
-	if (reply.status != 200) {
-		say_refusal(finding, "not known", &reply);
-		return false;
-	}
-	list = cJSON_Parse(buffer_text(&reply.body));
-	cJSON_ArrayForEach(object, member_at(list, "items")) {
-		++*total;
-		if (member_at(object, "status.error") && ++*ineffective == 1)
-			say(finding, VERDICT_WARN, "%s/%s is not effective: %s",
-			    model_kind_name(kind), member_text(object, "id"),
-			    member_text(object, "status.error"));
-	}
-	return true;
-}
-
-static void check_objects(const struct host *host, struct finding *finding)
-{
-	unsigned total = 0, ineffective = 0;
-
-	for (int kind = 0; kind < MODEL_KIND_COUNT; kind++) {
-		if (kind != MODEL_TASK &&
-		    !count_objects(host, (enum model_kind)kind, &total, &ineffective, finding))
-			return;
-	}
-	if (ineffective == 0)
-		say(finding, VERDICT_OK, "%u, all effective", total);
-	else
-		advise(finding, "%u of %u; each is tried again every ten seconds", ineffective,
-		       total);
 }
 
 static const struct {
@@ -424,8 +322,9 @@ static const struct {
 	{"state", check_state},
 	{"writers", check_writer_group},
 	{"readers", check_reader_group},
-	{"agent", check_agent},
-	{"objects", check_objects},
+	{"agent", doctor_check_agent},
+	{"objects", doctor_check_objects},
+	{"guests", doctor_check_guests},
 };
 
 static const char *const verdict_names[] = {"ok", "warn", "FAIL"};

@@ -10,7 +10,8 @@
 //                                 sent any of the requests below: containers may run then
 //   GET  /penstock/v1/commands?after=N
 //                                 200, body: a commands document with every command numbered
-//                                 above N; 204 when none came within 25 s
+//                                 above N; 204 when none came within 25 s, or
+//                                 earlier: the guest asks again, and so shows that it lives
 //   POST /penstock/v1/status      204, body: a status document (a full snapshot)
 //   POST /penstock/v1/logs?container=I&stream=stdout|stderr&sequence=N
 //                                 204, body: raw bytes

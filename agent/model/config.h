@@ -41,9 +41,10 @@ struct config {
 	uint32_t disk_headroom_gib;
 	uint32_t stopped_retention_seconds;
 	uint32_t event_retention_count;
-	uint32_t cooldown_seconds; // a released address rests so long
-	uint32_t watchdog_seconds; // a turn of the loop that takes longer ends the agent
-	uint32_t log_file_mib;     // a container's log is rotated at this size
+	uint32_t cooldown_seconds;      // a released address rests so long
+	uint32_t watchdog_seconds;      // a turn of the loop that takes longer ends the agent
+	uint32_t guest_silence_seconds; // a guest that has not spoken for so long is reported
+	uint32_t log_file_mib;          // a container's log is rotated at this size
 };
 
 void config_defaults(struct config *config);

@@ -233,6 +233,7 @@ static const struct field status_fields[] = {
 	 FIELD_AT(task_status, stop_code)},
 	BUFFER_FIELD("stoppedReason", task_status, stopped_reason),
 	ENUM_FIELD("healthStatus", task_status, health, health_states),
+	TIME_FIELD("guestSilentSince", task_status, guest_silent_since_ms),
 	TIME_FIELD("createdAt", task_status, created_ms),
 	TIME_FIELD("pullStartedAt", task_status, pull_started_ms),
 	TIME_FIELD("pullStoppedAt", task_status, pull_stopped_ms),

@@ -135,6 +135,7 @@ struct task_status {
 	enum stop_code stop_code;
 	char stopped_reason[STOPPED_REASON_SIZE];
 	enum health_state health;
+	int64_t guest_silent_since_ms; // when its guest spoke last, if that is too long ago
 
 	int64_t created_ms, pull_started_ms, pull_stopped_ms, started_ms, stopping_ms;
 	int64_t execution_stopped_ms, stopped_ms;

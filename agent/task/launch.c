@@ -115,6 +115,7 @@ static int launch(struct task *task, struct error *err)
 	request_of(task, program, sizeof(program), disk_path, sizeof(disk_path), &request);
 	if (task->vmm->plan(&request, plan, err) < 0 || attach_all(task, err) < 0)
 		return -err->code;
+	plan->silence_timeout_ms = task->engine->config->guest_silence_seconds * 1000;
 	metadata_write(task); // its first container may ask at once
 	if (shim_launch(task->channel_fd, plan, err) < 0)
 		return -err->code;

@@ -53,6 +53,8 @@ static void measure_record(struct task *task, const char *const *labels)
 
 	metrics_set(metrics, METRIC_TASK_METADATA_INFO, 1,
 		    (const char *[]){labels[0], labels[1], task->spec->family});
+	metrics_set(metrics, METRIC_TASK_GUEST_SILENT, task->status.guest_silent_since_ms != 0,
+		    labels);
 	metrics_set(metrics, METRIC_TASK_CPU_LIMIT_VCPUS, (double)task->spec->cpu_units / 1024,
 		    labels);
 	metrics_set(metrics, METRIC_TASK_MEMORY_LIMIT_BYTES,

@@ -88,6 +88,10 @@ enum status_change status_change_take(const struct task_spec *spec,
 		change = more(change,
 			      take_container(&said->guest.containers[i], &status->containers[i]));
 	status->health = task_health(spec, status);
+	if (status->guest_silent_since_ms != said->guest_silent_since_ms) {
+		status->guest_silent_since_ms = said->guest_silent_since_ms;
+		change = more(change, STATUS_CHANGE_HEALTH);
+	}
 	return change;
 }
 

@@ -79,6 +79,9 @@ struct vmm_launch {
 	bool wants_qmp;           // the shim speaks QMP to it
 	bool drop_identity;       // run as the task's uid (the shim may be that already)
 	uint32_t boot_timeout_ms; // no session request by then: kill, start once more
+	// A guest that has a session and has not spoken for so long is reported; 0: never. Not a
+	// driver's choice: the agent sets it.
+	uint32_t silence_timeout_ms;
 };
 
 struct vmm_ops {

@@ -167,6 +167,9 @@ static void test_status_times_and_texts(void **state)
 		bad = good;
 		bad.guest_running_ms = bad_times[i];
 		refuse_status(&bad);
+		bad = good;
+		bad.guest_silent_since_ms = bad_times[i];
+		refuse_status(&bad);
 	}
 	bad = good;
 	strcpy(bad.guest.containers[0].reason, "\x1b[2J");

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// doctor: what the agent says of itself, of its objects and of the guests of its tasks.
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <string.h>
+
+#include "agent/base/scope.h"
+#include "agent/ctl/doctor.h"
+#include "agent/model/model.h"
+
+enum { AGENT_TIMEOUT_SECONDS = 5 };
+
+static const char *socket_of(const struct host *host)
+{
+	return host->ctl->socket_default ? host->config.socket : host->ctl->socket_path;
+}
+
+static int ask(const struct host *host, const char *path, struct client_reply *ret_reply)
+{
+	const struct client_request request = {
+		.socket_path = socket_of(host),
+		.method = "GET",
+		.path = path,
+		.timeout_seconds = AGENT_TIMEOUT_SECONDS,
+	};
+
+	return client_perform(&request, ret_reply);
+}
+
+static void say_refusal(struct finding *finding, const char *what, const struct client_reply *reply)
+{
+	scoped(document_release) cJSON *error = cJSON_Parse(buffer_text(&reply->body));
+	const char *message = member_text(error, "message");
+
+	finding_say(finding, VERDICT_WARN, "%s: %s (%d)", what,
+		    strcmp(message, "-") ? message : reply->reason, reply->status);
+}
+
+void doctor_check_agent(const struct host *host, struct finding *finding)
+{
+	scoped(client_reply_release) struct client_reply reply = {0};
+
+	if (ask(host, "/readyz", &reply) < 0) {
+		finding_say(finding, VERDICT_WARN, "no agent: %s", reply.err.message);
+		finding_advise(finding,
+			       reply.err.code == EACCES
+				       ? "only root and the configured groups may use the socket"
+				       : "start penstockd, or say where it is: --socket PATH");
+	} else if (reply.status != 200) {
+		say_refusal(finding,
+			    reply.status == 503 ? "the agent is not ready" : "the agent refuses",
+			    &reply);
+	} else {
+		finding_say(finding, VERDICT_OK, "the agent answers on %s and is ready",
+			    socket_of(host));
+	}
+}
+
+// All objects of a kind; NULL after saying why they are not known.
+static cJSON *ask_list(const struct host *host, enum model_kind kind, struct finding *finding)
+{
+	scoped(client_reply_release) struct client_reply reply = {0};
+	char path[64];
+
+	snprintf(path, sizeof(path), "/v1/%s", model_kind_path(kind));
+	if (ask(host, path, &reply) < 0)
+		finding_say(finding, VERDICT_WARN, "not known: %s", reply.err.message);
+	else if (reply.status != 200)
+		say_refusal(finding, "not known", &reply);
+	else
+		return cJSON_Parse(buffer_text(&reply.body));
+	return NULL;
+}
+
+// Adds the objects of a kind to both counts; the first that is not effective is told. False after
+// saying why they are not known.
+static bool count_objects(const struct host *host, enum model_kind kind, unsigned *total,
+			  unsigned *ineffective, struct finding *finding)
+{
+	scoped(document_release) cJSON *list = ask_list(host, kind, finding);
+	const cJSON *object;
+
+	if (!list)
+		return false;
+	cJSON_ArrayForEach(object, member_at(list, "items")) {
+		++*total;
+		if (member_at(object, "status.error") && ++*ineffective == 1)
+			finding_say(finding, VERDICT_WARN, "%s/%s is not effective: %s",
+				    model_kind_name(kind), member_text(object, "id"),
+				    member_text(object, "status.error"));
+	}
+	return true;
+}
+
+void doctor_check_objects(const struct host *host, struct finding *finding)
+{
+	unsigned total = 0, ineffective = 0;
+
+	for (int kind = 0; kind < MODEL_KIND_COUNT; kind++) {
+		if (kind != MODEL_TASK &&
+		    !count_objects(host, (enum model_kind)kind, &total, &ineffective, finding))
+			return;
+	}
+	if (ineffective == 0)
+		finding_say(finding, VERDICT_OK, "%u, all effective", total);
+	else
+		finding_advise(finding, "%u of %u; each is tried again every ten seconds",
+			       ineffective, total);
+}
+
+// Those that are not STOPPED and whose guest hangs.
+void doctor_check_guests(const struct host *host, struct finding *finding)
+{
+	scoped(document_release) cJSON *list = ask_list(host, MODEL_TASK, finding);
+	unsigned total = 0, silent = 0;
+	const cJSON *task;
+
+	cJSON_ArrayForEach(task, member_at(list, "items")) {
+		if (strcmp(member_text(task, "status.lastStatus"), "STOPPED") == 0)
+			continue;
+		total++;
+		if (member_at(task, "status.guestSilentSince") && ++silent == 1)
+			finding_say(finding, VERDICT_WARN,
+				    "task/%s: its guest has not spoken since %s",
+				    member_text(task, "id"),
+				    member_text(task, "status.guestSilentSince"));
+	}
+	if (silent > 0)
+		finding_advise(
+			finding,
+			"%u of %u; it goes on by itself or not at all: see shim/console.log in its "
+			"cellDirectory, penstockctl stop ends it",
+			silent, total);
+	else if (list)
+		finding_say(finding, VERDICT_OK, "%u, all speak", total);
+}
