@@ -12,7 +12,7 @@ PACKAGES=(
 	# build
 	build-essential cmake ninja-build pkg-config libcmocka-dev
 	libnl-3-dev libnl-route-3-dev libnftnl-dev libmnl-dev libcjson-dev libevent-dev
-	libsqlite3-dev
+	libsqlite3-dev libseccomp-dev
 	# the agent at run time
 	qemu-system-x86 e2fsprogs squashfs-tools
 	# guest and test images

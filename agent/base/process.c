@@ -12,7 +12,9 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <linux/filter.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -84,10 +86,13 @@ static void child_wait_at_gate(const struct child *child)
 		_exit(EXIT_BEFORE_EXEC);
 }
 
+// A core dump would write the memory of a guest, or secrets, to the host's disk.
 static void child_limit_files(const struct child *child)
 {
 	rlim_t max = child->options->file_bytes_max;
 
+	if (setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}) < 0)
+		child_fail(child, "forbid core dumps");
 	if (max && setrlimit(RLIMIT_FSIZE, &(struct rlimit){max, max}) < 0)
 		child_fail(child, "limit files");
 }
@@ -167,6 +172,9 @@ _Noreturn static void child_main(struct child *child)
 	    getppid() != child->parent)
 		_exit(EXIT_BEFORE_EXEC);
 	child_place_fds(child, raised);
+	if (options->filter &&
+	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, options->filter) < 0)
+		child_fail(child, "install filter");
 	execve(options->argv[0], (char *const *)(uintptr_t)options->argv,
 	       (char *const *)(uintptr_t)envp);
 	child_fail(child, "execute");

@@ -21,6 +21,8 @@
 
 #include "agent/base/error.h"
 
+struct sock_fprog; // linux/filter.h
+
 struct spawn_fd {
 	int from; // descriptor of the parent
 	int to;   // its number in the child
@@ -39,8 +41,11 @@ struct spawn_options {
 	uid_t uid;
 	gid_t gid;
 	uint64_t file_bytes_max; // RLIMIT_FSIZE: a longer file ends the child (SIGXFSZ); 0: any
-	bool die_with_parent;    // SIGKILL when the spawning thread ends
-	bool gated;              // wait for process_release() before exec
+	// A system call filter, installed right before exec (sandbox.h); needs drop_identity. NULL:
+	// none.
+	const struct sock_fprog *filter;
+	bool die_with_parent; // SIGKILL when the spawning thread ends
+	bool gated;           // wait for process_release() before exec
 };
 
 struct process {

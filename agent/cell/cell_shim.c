@@ -8,10 +8,12 @@
 // The shim is executed as root and becomes the task's uid itself: its program may lie where that
 // uid cannot look, and a process that changed its uid is never traceable by it, not even at first.
 //
-// Shim and VMM share the uid, so a taken-over VMM may signal its shim, and write its status file.
-// It wins nothing that a hostile guest does not have anyway: a killed shim is the end of the cell
-// (end of file on the channel; the VMM dies with it, or with the cgroup), a stopped one is found at
-// the deadlines of stopping and of adoption, and what the file says is checked as any snapshot is.
+// Shim and VMM share the uid. Only the VMM's system call filter keeps a taken-over VMM from
+// signalling its shim (agent/base/sandbox_rules.h), and it sees no path to the status file. Without
+// both walls it would win nothing that a hostile guest does not have anyway: a killed shim is the
+// end of the cell (end of file on the channel; the VMM dies with it, or with the cgroup), a stopped
+// one is found at the deadlines of stopping and of adoption, and what the file says is checked as
+// any snapshot is.
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>

@@ -94,6 +94,7 @@ struct shim {
 	bool kvm;                                   // the VMM may use it
 	int cell_fd, metadata_fd, logs_fd, shim_fd; // directories
 	bool ended;                                 // EXIT was asked for
+	bool confined; // in the system call filter: no process can be started any more
 	struct cell_status status;
 	bool unsaved; // the disk has refused it
 	struct shim_agent agent;
@@ -121,7 +122,8 @@ void shim_vmm_launch(struct shim *shim, const struct vmm_launch *launch);
 void shim_vmm_kill(struct shim *shim);
 void shim_vmm_stop(struct shim *shim); // power button, when the guest never spoke
 void shim_vmm_boot_timeout(struct shim *shim);
-void shim_vmm_guest_spoke(struct shim *shim); // the boot is over
+void shim_vmm_fail(struct shim *shim, const struct error *err); // kill it; its failure is `err`
+void shim_vmm_guest_spoke(struct shim *shim);                   // the boot is over
 void shim_vmm_handle_exit(struct shim *shim, short revents);
 void shim_vmm_handle_console(struct shim *shim, short revents);
 void shim_vmm_handle_qmp(struct shim *shim, short revents);

@@ -14,6 +14,7 @@
 #include "agent/base/arena.h"
 #include "agent/base/clock.h"
 #include "agent/base/file.h"
+#include "agent/base/sandbox.h"
 #include "agent/base/scope.h"
 #include "agent/cell/shim.h"
 
@@ -133,6 +134,22 @@ static void detach_listener(struct shim *shim)
 	shim_status_changed(shim, false);
 }
 
+// From here on the shim reads bytes of a guest. It starts nothing after this: a guest that connects
+// has booted, so there is no second boot. The netns driver's shim is root and has no filter.
+static int confine(struct shim *shim)
+{
+	struct error err = {0};
+
+	if (shim->confined || shim->uid == 0)
+		return 0;
+	if (sandbox_enter(SANDBOX_SHIM, &err) < 0) {
+		shim_vmm_fail(shim, &err);
+		return -err.code;
+	}
+	shim->confined = true;
+	return 0;
+}
+
 void shim_guest_accept(struct shim *shim, short revents)
 {
 	scoped_fd int fd = accept4(shim->vmm.attached[VMM_ATTACH_LISTENER], NULL, NULL,
@@ -145,6 +162,8 @@ void shim_guest_accept(struct shim *shim, short revents)
 			detach_listener(shim);
 		return;
 	}
+	if (confine(shim) < 0)
+		return;
 	if (!connection) {
 		shim->status.refused++;
 		connection = find_victim(&shim->guest);

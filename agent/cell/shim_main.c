@@ -60,7 +60,9 @@ static void collect_sources(struct shim *shim, int64_t now_us, struct source_tab
 	add_source(table, &agent->channel_fd,
 		   POLLIN | (shim_agent_is_due(shim, now_us) ? POLLOUT : 0), shim_agent_handle,
 		   NULL);
-	add_source(table, &vmm->attached[VMM_ATTACH_LISTENER], POLLIN, shim_guest_accept, NULL);
+	if (vmm->launch) // before there is no guest to speak, and the VMM must still be started
+		add_source(table, &vmm->attached[VMM_ATTACH_LISTENER], POLLIN, shim_guest_accept,
+			   NULL);
 	for (size_t i = 0; i < SHIM_CONNECTIONS_MAX; i++) {
 		struct guest_connection *connection = &shim->guest.connections[i];
 
@@ -192,13 +194,15 @@ static int drop_identity(const struct shim *shim, struct error *err)
 static int confine(const struct shim *shim, struct error *err)
 {
 	signal(SIGPIPE, SIG_IGN);
+	// The two signals that the VMM's filter lets it send; abort() restores the default.
+	signal(SIGABRT, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN);
 	umask(0027);
 	mallopt(M_MMAP_THRESHOLD, ALLOCATION_UNIT);
 	mallopt(M_TRIM_THRESHOLD, ALLOCATION_UNIT);
 	if (drop_identity(shim, err) < 0)
 		return -err->code;
 	// Other processes of this uid (the VMM is one) may not trace it or open its descriptors.
-	// They may signal it: see cell_shim.c.
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
 		return error_errno(err, "set not dumpable");
 	return 0;

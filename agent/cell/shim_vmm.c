@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #include "agent/base/clock.h"
+#include "agent/base/sandbox.h"
 #include "agent/base/scope.h"
 #include "agent/cell/shim.h"
 
@@ -149,6 +150,8 @@ static int spawn(struct shim *shim, const struct boot *boot, struct error *err)
 		.uid = shim->uid,
 		.gid = shim->gid,
 		.die_with_parent = true,
+		// The netns driver's program runs containers, which make any system call.
+		.filter = vmm->launch->drop_identity ? sandbox_filter(SANDBOX_VMM) : NULL,
 	};
 
 	if (vmm->launch->enter_link && link < 0)
@@ -237,6 +240,15 @@ void shim_vmm_kill(struct shim *shim)
 	send_kill(&shim->vmm);
 }
 
+void shim_vmm_fail(struct shim *shim, const struct error *err)
+{
+	if (!shim->status.vmm_failure[0])
+		snprintf(shim->status.vmm_failure, sizeof(shim->status.vmm_failure), "%.480s",
+			 err->message);
+	log_error(&shim->log, "%s", err->message);
+	shim_vmm_kill(shim);
+}
+
 void shim_vmm_stop(struct shim *shim)
 {
 	shim->vmm.forbidden = true;
@@ -254,7 +266,7 @@ void shim_vmm_boot_timeout(struct shim *shim)
 	struct shim_vmm *vmm = &shim->vmm;
 
 	vmm->boot_deadline_us = 0;
-	vmm->boot_again = shim->status.boots < SHIM_BOOTS_MAX;
+	vmm->boot_again = shim->status.boots < SHIM_BOOTS_MAX && !shim->confined;
 	log_warning(&shim->log, "the guest did not speak within %u ms of boot %u",
 		    vmm->launch->boot_timeout_ms, shim->status.boots);
 	if (!vmm->boot_again)
@@ -300,6 +312,9 @@ void shim_vmm_handle_exit(struct shim *shim, short revents)
 		info.si_code == CLD_EXITED ? info.si_status & 0xff : 128 + info.si_status;
 	status->vmm_exited_ms = clock_wall_ms();
 	status->vmm_exited_at = clock_boot();
+	if (status->vmm_exit_code == 128 + SIGSYS)
+		snprintf(status->vmm_failure, sizeof(status->vmm_failure),
+			 "the VMM was ended for a system call that its filter forbids");
 	log_info(&shim->log, "VMM ended with %d", status->vmm_exit_code);
 	shim_status_changed(shim, true);
 }

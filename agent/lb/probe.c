@@ -14,7 +14,9 @@
 #include <sys/prctl.h>
 
 #include "agent/base/clock.h"
+#include "agent/base/log.h"
 #include "agent/base/message.h"
+#include "agent/base/sandbox.h"
 #include "agent/base/scope.h"
 #include "agent/lb/probe.h"
 
@@ -166,8 +168,15 @@ int main(void)
 	struct probe *probe = calloc(1, sizeof(*probe));
 	int status = 1;
 
+	struct error err = {0};
+
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(SIGPIPE, SIG_IGN);
+	log_open("penstock-probe", LOG_LEVEL_INFO, 0);
+	if (sandbox_enter(SANDBOX_PROBE, &err) < 0) {
+		log_error(NULL, "%s", err.message);
+		return 1;
+	}
 	if (!probe)
 		return 1;
 	probe->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

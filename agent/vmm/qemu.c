@@ -67,7 +67,7 @@ static void plan_machine(struct plan *plan, const struct vmm_request *request)
 {
 	plan_argument(plan, "%s", request->program);
 	plan_option(plan, "-name", "penstock-%s", request->task_id);
-	plan_option(plan, "-M", "microvm,acpi=on,rtc=on");
+	plan_option(plan, "-M", "microvm,acpi=on,rtc=on,dump-guest-core=off");
 	if (request->accelerator == VMM_ACCELERATOR_TCG)
 		plan_option(plan, "-accel", "tcg,tb-size=%u", translation_buffer_mib(request));
 	else

@@ -11,6 +11,7 @@ import pytest
 
 from harness.client import PATIENCE, eventually, is_stopped
 from harness.documents import WEB, group, shell, target_group, task, tcp
+from harness.host import command_line
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +64,10 @@ def test_requests_are_shared_and_draining_loses_none(outside, vip):
     wait_healthy(outside, 2)
     answers = collections.Counter(curl(outside, vip) for _ in range(40))
     assert None not in answers and len(answers) == 2, answers
+    (probe,) = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+                if f"penstock-probe {outside.install} " in command_line(pid)]
+    with open(f"/proc/{probe}/status", encoding="ascii") as file:
+        assert "Seccomp:\t2\n" in file.read(), "the probe has a system call filter"
 
     enough = outside.directory / "enough"
     loop = "echo; until [ -e $1 ]; do curl -sS --max-time $2 -o /dev/null http://$0/ || exit 1; done"

@@ -25,8 +25,8 @@
 // Its descriptor does not let a VMM grow its disk.
 static void test_a_vmm_writes_no_further_than_its_disk(void **state)
 {
-	static const char script[] = "/bin/sh\0-c\0head -c 8192 /dev/urandom >&3 && echo full; "
-				     "head -c 1 /dev/urandom >&3; exit $?";
+	// Builtins of the shell: a VMM starts no process.
+	static const char script[] = "/bin/sh\0-c\0printf %8192s x >&3 && echo full; printf x >&3";
 	const struct shim_slot slot = {VMM_ATTACH_DISK_WRITE, 0};
 	struct fixture *fixture = fixture_of(state);
 	static struct vmm_launch launch;
@@ -48,6 +48,67 @@ static void test_a_vmm_writes_no_further_than_its_disk(void **state)
 	assert_int_equal(fstat(disk, &status), 0);
 	assert_int_equal(status.st_size, 8192);
 	assert_memory_equal(fixture_console(fixture), "full\n", 5);
+}
+
+// Starts vmm_walls.c in the VMM's place, by a descriptor: its root has nothing but /usr.
+static void launch_walls(struct fixture *fixture, const char *wall)
+{
+	const struct shim_slot slot = {VMM_ATTACH_KERNEL, 0};
+	scoped_fd int program = open(PENSTOCK_VMM_WALLS, O_RDONLY | O_CLOEXEC);
+	static struct vmm_launch launch;
+	struct error err = {0};
+	int length;
+
+	assert_true(program >= 0);
+	assert_int_equal(shim_attach(fixture->channel_fd, &slot, &program, 1, &err), 0);
+	launch = (struct vmm_launch){.argument_count = 2,
+				     .fd_count = 1,
+				     .fds = {{VMM_ATTACH_KERNEL, 0, 3}},
+				     .drop_identity = true};
+	length = snprintf(launch.arguments, sizeof(launch.arguments), "/proc/self/fd/3%c%s", 0,
+			  wall);
+	launch.argument_bytes = (uint32_t)length + 1;
+	assert_int_equal(shim_launch(fixture->channel_fd, &launch, &err), 0);
+	fixture_wait(fixture, vmm_has_exited);
+}
+
+// A VMM that was taken over does not get far: test_sandbox.c has every call of the filter, these
+// are the walls that matter most, seen from the process of a real shim.
+static void test_vmm_walls(void **state)
+{
+	static const char expected[] = "vsock socket: Operation not permitted\n"
+				       "inet socket: Operation not permitted\n"
+				       "unix socket: Operation not permitted\n"
+				       "fork: Operation not permitted\n"
+				       "io_uring: Function not implemented\n"
+				       "signal the shim: Operation not permitted\n"
+				       "signal the shim by thread: Function not implemented\n"
+				       "signal the shim by descriptor: Function not implemented\n"
+				       "limit the shim: Function not implemented\n"
+				       "detach the tap: Function not implemented\n"
+				       "core limit: 0 0\n";
+	struct fixture *fixture = fixture_of(state);
+
+	launch_walls(fixture, "refused");
+	assert_string_equal(fixture_console(fixture), expected);
+	assert_int_equal(fixture->status.vmm_exit_code, 0);
+}
+
+static void expect_killed(struct fixture *fixture, const char *wall)
+{
+	launch_walls(fixture, wall);
+	assert_int_equal(fixture->status.vmm_exit_code, 128 + SIGSYS);
+	assert_non_null(strstr(fixture->status.vmm_failure, "filter forbids"));
+}
+
+static void test_vmm_is_killed_for_bpf(void **state)
+{
+	expect_killed(fixture_of(state), "bpf");
+}
+
+static void test_vmm_is_killed_for_x32(void **state)
+{
+	expect_killed(fixture_of(state), "x32");
 }
 
 // The netns driver: the shim stays root and makes namespaces; LINK is the task's network namespace.
@@ -203,6 +264,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CELL_TEST(test_a_vmm_writes_no_further_than_its_disk),
+		CELL_TEST(test_vmm_walls),
+		CELL_TEST(test_vmm_is_killed_for_bpf),
+		CELL_TEST(test_vmm_is_killed_for_x32),
 		CELL_TEST(test_shim_is_confined),
 		CELL_TEST(test_vmm_has_no_network),
 		CELL_TEST(test_vmm_has_no_files),

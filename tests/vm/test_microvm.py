@@ -114,6 +114,10 @@ def test_the_vmm_is_unprivileged(host, network):
         status = {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
     assert set(status["Uid"].split()) & {"0"} == set() and status["CapEff"] == "0" * 16
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert status.get("Seccomp_filters", "2") == "2", "ours and QEMU's own"
+    shim = [pid for pid in host.task_pids("t") if pid not in vmm]
+    with open(f"/proc/{shim[0]}/status", encoding="ascii") as file:
+        assert "Seccomp:\t2\n" in file.read(), "the guest has connected"
     with open(f"/proc/{vmm[0]}/net/dev", encoding="ascii") as file:
         assert [line.split(":")[0].strip() for line in file if ":" in line] == ["lo"]
     assert set(os.listdir(f"/proc/{vmm[0]}/root")) == {"bin", "dev", "lib", "lib64", "proc", "usr"}
