@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // sg: security groups and their rules.
+#include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +161,8 @@ static int show(const struct ctl *ctl, const char *id)
 
 // --- Changing: one rule in or out, guarded by the revision that was read ---
 
+enum { CHANGE_ATTEMPTS_MAX = 16 };
+
 struct rule {
 	const char *member;   // ipPermissions or ipPermissionsEgress
 	const char *protocol; // as the agent names it: "tcp", "udp", "icmp", "-1", "47"
@@ -181,6 +185,14 @@ static const char *protocol_parse(const char *text)
 		if (strcmp(names[i].text, text) == 0)
 			return names[i].name;
 	return parse_u32(text, 255, &number) == 0 ? text : NULL;
+}
+
+// 10.0.0.5 is the block 10.0.0.5/32.
+static bool is_bare_address(const char *peer)
+{
+	struct in_addr address;
+
+	return inet_pton(AF_INET, peer, &address) == 1;
 }
 
 static bool peer_is_group(const char *peer)
@@ -242,16 +254,6 @@ static cJSON *permission_make(const struct rule *rule)
 	return permission;
 }
 
-static bool rule_allow(cJSON *spec, const struct rule *rule)
-{
-	cJSON *list = cJSON_GetObjectItemCaseSensitive(spec, rule->member);
-
-	if (!list)
-		list = cJSON_AddArrayToObject(spec, rule->member);
-	cJSON_AddItemToArray(list, permission_make(rule));
-	return true;
-}
-
 static bool permission_is(const cJSON *permission, const struct rule *rule)
 {
 	const cJSON *from = member_at(permission, "fromPort"),
@@ -265,43 +267,67 @@ static bool permission_is(const cJSON *permission, const struct rule *rule)
 	       to->valueint == rule->to;
 }
 
-// Takes the peer out of the permission; true when it was there.
-static bool peer_remove(cJSON *permission, const struct rule *rule)
+// Where a rule is in a group's specification: its peer, in a list of peers, in a permission. `peer`
+// is NULL when the group has no such rule.
+struct rule_place {
+	cJSON *permissions, *permission, *peers, *peer;
+};
+
+static struct rule_place rule_find(cJSON *spec, const struct rule *rule)
 {
 	bool group = peer_is_group(rule->peer);
-	cJSON *list = cJSON_GetObjectItemCaseSensitive(permission,
-						       group ? "userIdGroupPairs" : "ipRanges");
-	cJSON *peer;
+	struct rule_place place = {.permissions =
+					   cJSON_GetObjectItemCaseSensitive(spec, rule->member)};
 
-	cJSON_ArrayForEach(peer, list) {
-		if (strcmp(member_text(peer, group ? "groupId" : "cidrIp"), rule->peer) == 0) {
-			cJSON_Delete(cJSON_DetachItemViaPointer(list, peer));
-			return true;
+	cJSON_ArrayForEach(place.permission, place.permissions) {
+		if (!permission_is(place.permission, rule))
+			continue;
+		place.peers = cJSON_GetObjectItemCaseSensitive(
+			place.permission, group ? "userIdGroupPairs" : "ipRanges");
+		cJSON_ArrayForEach(place.peer, place.peers) {
+			if (strcmp(member_text(place.peer, group ? "groupId" : "cidrIp"),
+				   rule->peer) == 0)
+				return place;
 		}
 	}
-	return false;
+	return (struct rule_place){.permissions = place.permissions};
 }
 
-static bool rule_revoke(cJSON *spec, const struct rule *rule)
+enum rule_change { RULE_CHANGED, RULE_UNCHANGED, RULE_MISSING };
+
+static enum rule_change rule_allow(cJSON *spec, const struct rule *rule)
 {
-	cJSON *list = cJSON_GetObjectItemCaseSensitive(spec, rule->member), *permission;
+	struct rule_place place = rule_find(spec, rule);
 
-	cJSON_ArrayForEach(permission, list) {
-		if (!permission_is(permission, rule) || !peer_remove(permission, rule))
-			continue;
-		if (cJSON_GetArraySize(member_at(permission, "ipRanges")) == 0 &&
-		    cJSON_GetArraySize(member_at(permission, "userIdGroupPairs")) == 0)
-			cJSON_Delete(cJSON_DetachItemViaPointer(list, permission));
-		return true;
-	}
-	return false;
+	if (place.peer)
+		return RULE_UNCHANGED;
+	if (!place.permissions)
+		place.permissions = cJSON_AddArrayToObject(spec, rule->member);
+	cJSON_AddItemToArray(place.permissions, permission_make(rule));
+	return RULE_CHANGED;
 }
 
-static int group_change(const struct ctl *ctl, const char *id, const struct rule *rule,
-			bool (*change)(cJSON *spec, const struct rule *rule))
+static enum rule_change rule_revoke(cJSON *spec, const struct rule *rule)
+{
+	struct rule_place place = rule_find(spec, rule);
+
+	if (!place.peer)
+		return RULE_MISSING;
+	cJSON_Delete(cJSON_DetachItemViaPointer(place.peers, place.peer));
+	if (cJSON_GetArraySize(member_at(place.permission, "ipRanges")) == 0 &&
+	    cJSON_GetArraySize(member_at(place.permission, "userIdGroupPairs")) == 0)
+		cJSON_Delete(cJSON_DetachItemViaPointer(place.permissions, place.permission));
+	return RULE_CHANGED;
+}
+
+typedef enum rule_change rule_changer(cJSON *spec, const struct rule *rule);
+
+// One attempt. -EAGAIN: somebody else changed the group since it was read, nothing was changed.
+static int group_change_once(const struct ctl *ctl, const char *id, const struct rule *rule,
+			     rule_changer *change)
 {
 	scoped(document_release) cJSON *group = NULL;
-	scoped(buffer_release) struct buffer path = {0};
+	scoped(buffer_release) struct buffer path = {0}, message = {0};
 	scoped(client_reply_release) struct client_reply reply = {0};
 	scoped_free char *body = NULL;
 	struct client_request request = {.socket_path = ctl->socket_path, .method = "PUT"};
@@ -313,9 +339,12 @@ static int group_change(const struct ctl *ctl, const char *id, const struct rule
 	if (result != EXIT_DONE)
 		return result;
 	spec = cJSON_GetObjectItemCaseSensitive(group, "spec");
-	if (!spec || !change(spec, rule)) {
-		scoped(buffer_release) struct buffer message = {0};
-
+	switch (change(spec, rule)) {
+	case RULE_CHANGED:
+		break;
+	case RULE_UNCHANGED:
+		return EXIT_DONE;
+	case RULE_MISSING:
 		buffer_addf(&message, "security-group/%s has no such rule", id);
 		return fail(ctl, EXIT_NOT_FOUND, NULL, buffer_text(&message), NULL);
 	}
@@ -323,23 +352,43 @@ static int group_change(const struct ctl *ctl, const char *id, const struct rule
 	request.path = buffer_text(&path);
 	request.body = body;
 	request.if_match = member_text(group, "revision");
-	if (client_perform(&request, &reply) < 0 || reply.status / 100 != 2)
+	result = client_perform(&request, &reply);
+	if (result == 0 && reply.status == 412)
+		return -EAGAIN;
+	if (result < 0 || reply.status / 100 != 2)
 		return reply_fail(ctl, NULL, &reply);
-	return show(ctl, id);
+	return EXIT_DONE;
+}
+
+// The agent accepts a change only of the revision that was read, so that no change of anybody else
+// is overwritten. A refused change is made again in what the group has become.
+static int group_change(const struct ctl *ctl, const char *id, const struct rule *rule,
+			rule_changer *change)
+{
+	int result = -EAGAIN;
+
+	for (int attempt = 0; attempt < CHANGE_ATTEMPTS_MAX && result == -EAGAIN; attempt++)
+		result = group_change_once(ctl, id, rule, change);
+	if (result == -EAGAIN)
+		return fail(ctl, EXIT_REFUSED, NULL,
+			    "the group is being changed by others all the time", NULL);
+	return result == EXIT_DONE ? show(ctl, id) : result;
 }
 
 // ID PROTOCOL PORTS PEER
 static int run_change(const struct ctl *ctl, int count, char **words, bool egress,
-		      bool (*change)(cJSON *spec, const struct rule *rule))
+		      rule_changer *change)
 {
 	struct rule rule = {.member = directions[egress].member};
+	char peer[80]; // longer than any id: what is cut is still no id
 
 	if (count != 4)
 		return usage_error(&verb_sg, "give GROUP PROTOCOL PORTS PEER", "");
 	if (!id_is_valid(words[0]))
 		return usage_error(&verb_sg, "no group can be named ", words[0]);
 	rule.protocol = protocol_parse(words[1]);
-	rule.peer = words[3];
+	snprintf(peer, sizeof(peer), "%s%s", words[3], is_bare_address(words[3]) ? "/32" : "");
+	rule.peer = peer;
 	if (!rule.protocol)
 		return usage_error(
 			&verb_sg, "PROTOCOL is tcp, udp, icmp, all or a number from 0 to 255, not ",
@@ -375,13 +424,14 @@ const struct verb verb_sg = {
 	.summary = "security groups: show them, add and remove a rule",
 	// clang-format off
 	.help = "Without arguments all groups; with one its rules and members. `allow` adds a rule and\n"
-		"`revoke` removes one; it takes effect at once, without a restart of anything. A change\n"
-		"somebody else made meanwhile is never overwritten.\n"
+		"`revoke` removes one; it takes effect at once, without a restart of anything. A rule\n"
+		"that is there already is allowed again without a change. What somebody else changes\n"
+		"meanwhile is never overwritten.\n"
 		"\n"
 		"  PROTOCOL    tcp, udp, icmp, all, or a number\n"
 		"  PORTS       80, 8000-8099 or all; for icmp a type or type/code: 8, 3/4 or all;\n"
 		"              other protocols have no ports: all\n"
-		"  PEER        a CIDR, or a security group for the addresses of its members\n"
+		"  PEER        a CIDR, an address, or a security group for the addresses of its members\n"
 		"  --egress    a rule for what members send; default is what they receive\n"
 		"\n"
 		"Examples:\n"

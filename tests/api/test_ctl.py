@@ -175,6 +175,28 @@ def test_a_protocol_number_means_what_its_name_means(host, client):
     assert refused(missing, 4)["code"] == "NotFound"
 
 
+def test_a_rule_that_is_there_is_allowed_again_without_a_change(host, client):
+    client.apply(network())
+    host.ctl("sg", "allow", "web", "tcp", "80", "10.0.9.5")
+    before = client.get("/v1/security-groups/web")
+    assert before["spec"]["ipPermissions"][0]["ipRanges"] == [{"cidrIp": "10.0.9.5/32"}]
+    host.ctl("sg", "allow", "web", "tcp", "80", "10.0.9.5")
+    host.ctl("sg", "allow", "web", "tcp", "80", "10.0.9.5/32")
+    assert client.get("/v1/security-groups/web") == before
+    host.ctl("sg", "revoke", "web", "tcp", "80", "10.0.9.5")
+    assert client.get("/v1/security-groups/web")["spec"]["ipPermissions"] == []
+
+
+def test_rules_that_are_allowed_at_the_same_time_are_all_there(host, client):
+    client.apply(network())
+    ports = set(range(8000, 8008))
+    ctl = program("penstockctl"), "--socket", client.path
+    allowing = [host.spawn(*ctl, "sg", "allow", "web", "tcp", port, "10.0.9.0/24", stdout=subprocess.DEVNULL)
+                for port in ports]
+    assert [ended.wait() for ended in allowing] == [0] * len(ports)
+    assert {rule["fromPort"] for rule in client.get("/v1/security-groups/web")["spec"]["ipPermissions"]} == ports
+
+
 def test_load_balancers_are_members_of_groups(host, client):
     client.apply(network())
     client.put("/v1/load-balancers/front", {"subnetId": "web", "securityGroups": ["web"]}).expect(201)
