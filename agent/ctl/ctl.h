@@ -38,8 +38,9 @@ struct verb {
 };
 
 extern const struct verb verb_apply, verb_delete, verb_run, verb_ps, verb_describe, verb_logs,
-	verb_stop, verb_timeline, verb_events, verb_sg, verb_lb, verb_eni, verb_host, verb_doctor,
-	verb_fsck, verb_adopt, verb_shutdown;
+	verb_stop, verb_timeline, verb_events, verb_vpc, verb_subnet, verb_sg, verb_lb, verb_tg,
+	verb_fs, verb_eni, verb_drops, verb_wait, verb_prune, verb_host, verb_doctor, verb_fsck,
+	verb_adopt, verb_shutdown;
 
 // --- options.c ---
 
@@ -74,6 +75,17 @@ const char *object_path(const char *name, struct buffer *ret_path);
 bool task_path(const struct verb *verb, const char *name, struct buffer *ret_path);
 const char *kind_name(const char *word); // "sg" -> "security-group"; NULL: no such kind
 int kind_order(const char *word);        // what others refer to comes first; -1: no such kind
+
+// --- network.c ---
+
+// The targets of a group with their health, as a table; `task` not NULL: only those of this task.
+// The exit code.
+int targets_print(const struct ctl *ctl, const char *group, const char *task);
+
+// --- drops.c ---
+
+// A task's counters of dropped packets that are not 0, as a table. The exit code.
+int task_drops_print(const struct ctl *ctl, const char *task);
 
 // --- errors.c ---
 
@@ -111,6 +123,9 @@ void document_release(cJSON **document);
 // the eighth next call.
 const char *member_text(const cJSON *object, const char *path);
 const cJSON *member_at(const cJSON *object, const char *path); // "status.network.vpcId"
+
+// Appends the member ("": the item itself) of each item of a list, separated by commas.
+void list_text(const cJSON *list, const char *member, struct buffer *text);
 
 enum { TABLE_COLUMNS_MAX = 12 };
 

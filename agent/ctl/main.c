@@ -10,9 +10,10 @@
 #include "agent/ctl/ctl.h"
 
 static const struct verb *const verbs[] = {
-	&verb_apply, &verb_delete,   &verb_run,    &verb_ps,    &verb_describe, &verb_logs,
-	&verb_stop,  &verb_timeline, &verb_events, &verb_sg,    &verb_lb,       &verb_eni,
-	&verb_host,  &verb_doctor,   &verb_fsck,   &verb_adopt, &verb_shutdown,
+	&verb_apply,  &verb_delete, &verb_run,    &verb_ps,       &verb_describe, &verb_logs,
+	&verb_wait,   &verb_stop,   &verb_prune,  &verb_timeline, &verb_events,   &verb_vpc,
+	&verb_subnet, &verb_sg,     &verb_lb,     &verb_tg,       &verb_fs,       &verb_eni,
+	&verb_drops,  &verb_host,   &verb_doctor, &verb_fsck,     &verb_adopt,    &verb_shutdown,
 };
 
 static const char about[] =

@@ -8,15 +8,6 @@
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
 
-static void list_text(const cJSON *list, const char *member, struct buffer *text)
-{
-	const cJSON *item;
-
-	cJSON_ArrayForEach(item, list) {
-		buffer_addf(text, "%s%s", text->length ? "," : "", member_text(item, member));
-	}
-}
-
 // --- eni ---
 
 static void add_eni(struct table *table, const cJSON *eni)
@@ -79,10 +70,10 @@ const struct verb verb_eni = {
 
 // --- lb ---
 
-static int print_targets(const struct ctl *ctl, const char *group)
+int targets_print(const struct ctl *ctl, const char *group, const char *task)
 {
-	static const char *const headings[] = {"  TARGET GROUP", "TARGET", "PORT",
-					       "TASK",           "STATE",  "REASON"};
+	static const char *const headings[] = {"  TARGET GROUP", "TARGET", "PORT",       "TASK",
+					       "STATE",          "REASON", "DESCRIPTION"};
 	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
 	scoped(document_release) cJSON *document = NULL;
 	scoped(buffer_release) struct buffer path = {0}, name = {0};
@@ -95,6 +86,8 @@ static int print_targets(const struct ctl *ctl, const char *group)
 		return result;
 	buffer_addf(&name, "  %s", group);
 	cJSON_ArrayForEach(item, member_at(document, "items")) {
+		if (task && strcmp(member_text(item, "task"), task) != 0)
+			continue;
 		table_add(&table, (const char *const[]){
 					  buffer_text(&name),
 					  member_text(item, "target.id"),
@@ -102,12 +95,13 @@ static int print_targets(const struct ctl *ctl, const char *group)
 					  member_text(item, "task"),
 					  member_text(item, "targetHealth.state"),
 					  member_text(item, "targetHealth.reason"),
+					  member_text(item, "targetHealth.description"),
 				  });
 	}
 	if (table.rows > 0)
 		table_print(&table);
 	else
-		printf("  %s has no targets\n", group);
+		printf("  %s has no targets%s%s\n", group, task ? " of " : "", task ? task : "");
 	return EXIT_DONE;
 }
 
@@ -122,7 +116,7 @@ static int print_balancer(const struct ctl *ctl, const cJSON *balancer)
 	cJSON_ArrayForEach(listener, member_at(balancer, "spec.listeners")) {
 		printf("\n  %s %s -> %s\n", member_text(listener, "protocol"),
 		       member_text(listener, "port"), member_text(listener, "targetGroup"));
-		result = print_targets(ctl, member_text(listener, "targetGroup"));
+		result = targets_print(ctl, member_text(listener, "targetGroup"), NULL);
 		if (result != EXIT_DONE)
 			break;
 	}

@@ -145,3 +145,12 @@ const char *duration_text(uint64_t seconds, char *buffer, size_t size)
 			 (unsigned)(seconds / 60 % 60));
 	return buffer;
 }
+
+void list_text(const cJSON *list, const char *member, struct buffer *text)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, list) {
+		buffer_addf(text, "%s%s", text->length ? "," : "", member_text(item, member));
+	}
+}

@@ -1,110 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// ps, describe, timeline: what tasks are and where their time went.
+// describe and timeline: what tasks are and where their time went.
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/base/clock.h"
-#include "agent/base/process.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
-
-// "2/3": containers that run.
-static void containers_text(const cJSON *task, char *text, size_t size)
-{
-	const cJSON *containers = member_at(task, "status.containers"), *container;
-	int running = 0;
-
-	cJSON_ArrayForEach(container, containers) {
-		running += strcmp(member_text(container, "lastStatus"), "RUNNING") == 0;
-	}
-	snprintf(text, size, "%d/%d", running,
-		 cJSON_GetArraySize(member_at(task, "spec.containerDefinitions")));
-}
-
-static struct boot_time boot_time_at(const cJSON *task, const char *path)
-{
-	const cJSON *number = member_at(task, path);
-	bool known = cJSON_IsNumber(number) && number->valuedouble > 0;
-
-	return (struct boot_time){known ? (uint64_t)number->valuedouble : 0};
-}
-
-// How long its containers ran, or run so far, by the clock of the boot that it belongs to.
-static const char *age_text(const cJSON *task, char *buffer, size_t size)
-{
-	struct boot_time started = boot_time_at(task, "status.bootTimes.startedMs");
-	struct boot_time ended = boot_time_at(task, "status.bootTimes.executionStoppedMs");
-	char boot_id[BOOT_ID_SIZE] = "";
-	struct error ignored = {0};
-
-	if (!ended.ms && boot_id_read(boot_id, &ignored) == 0 &&
-	    strcmp(boot_id, member_text(task, "status.bootId")) == 0)
-		ended = clock_boot();
-	if (!started.ms || !ended.ms)
-		return "-";
-	return duration_text(boot_time_since_ms(ended, started) / 1000, buffer, size);
-}
-
-static void add_task(struct table *table, const cJSON *task)
-{
-	char containers[24], age[32];
-
-	containers_text(task, containers, sizeof(containers));
-	table_add(table, (const char *const[]){
-				 member_text(task, "id"),
-				 member_text(task, "status.lastStatus"),
-				 member_text(task, "status.healthStatus"),
-				 containers,
-				 member_text(task, "status.network.privateIpv4Address"),
-				 member_text(task, "status.startedAt"),
-				 age_text(task, age, sizeof(age)),
-				 member_text(task, "status.stoppedReason"),
-			 });
-}
-
-static int run_ps(const struct ctl *ctl, int argc, char **argv)
-{
-	static const char *const headings[] = {"TASK",    "STATUS",  "HEALTH", "CONTAINERS",
-					       "ADDRESS", "STARTED", "AGE",    "REASON"};
-	bool all = false;
-	const struct option_value options[] = {{"--all", "-a", NULL, &all}};
-	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
-	scoped(document_release) cJSON *tasks = NULL;
-	const cJSON *task;
-	int result;
-
-	options_take(&verb_ps, argc, argv, options, ARRAY_LENGTH(options));
-	result = document_get(ctl, "/v1/tasks", &tasks);
-	if (result != EXIT_DONE)
-		return result;
-	if (ctl->json) {
-		document_print(tasks);
-		return EXIT_DONE;
-	}
-	cJSON_ArrayForEach(task, member_at(tasks, "items")) {
-		if (all || strcmp(member_text(task, "status.lastStatus"), "STOPPED") != 0)
-			add_task(&table, task);
-	}
-	table_print(&table);
-	return EXIT_DONE;
-}
-
-const struct verb verb_ps = {
-	.name = "ps",
-	.arguments = "[-a]",
-	.summary = "list the tasks",
-	// clang-format off
-	.help = "Tasks with their state, address and age. STOPPED ones are shown with -a (and\n"
-		"always in -o json), as long as the agent remembers them.\n"
-		"\n"
-		"  -a, --all    STOPPED tasks too\n"
-		"\n"
-		"Example: penstockctl ps -o json | jq -r '.items[].status.network.privateIpv4Address'",
-	// clang-format on
-	.run = run_ps,
-};
 
 // --- describe ---
 
@@ -140,7 +42,61 @@ static void print_containers(const cJSON *task)
 	}
 }
 
-static void print_task(const cJSON *task)
+// "web:/data web:/cache": where containers mount the volume.
+static void mounts_text(const cJSON *task, const char *volume, struct buffer *text)
+{
+	const cJSON *container, *mount;
+
+	cJSON_ArrayForEach(container, member_at(task, "spec.containerDefinitions")) {
+		cJSON_ArrayForEach(mount, member_at(container, "mountPoints")) {
+			if (strcmp(member_text(mount, "sourceVolume"), volume) == 0)
+				buffer_addf(text, "%s%s:%s", text->length ? " " : "",
+					    member_text(container, "name"),
+					    member_text(mount, "containerPath"));
+		}
+	}
+}
+
+static void print_volumes(const cJSON *task)
+{
+	static const char *const headings[] = {"VOLUME", "FILE SYSTEM", "DIRECTORY", "MOUNTED AT"};
+	struct table table = {.headings = headings, .columns = ARRAY_LENGTH(headings)};
+	const cJSON *volume;
+
+	cJSON_ArrayForEach(volume, member_at(task, "spec.volumes")) {
+		scoped(buffer_release) struct buffer mounts = {0};
+		const cJSON *efs = member_at(volume, "efsVolumeConfiguration");
+
+		mounts_text(task, member_text(volume, "name"), &mounts);
+		table_add(&table, (const char *const[]){
+					  member_text(volume, "name"),
+					  efs ? member_text(efs, "fileSystemId") : "ephemeral disk",
+					  member_text(efs, "rootDirectory"),
+					  buffer_text(&mounts),
+				  });
+	}
+	if (table.rows > 0) {
+		putchar('\n');
+		table_print(&table);
+	}
+}
+
+static int print_targets_of(const struct ctl *ctl, const cJSON *task)
+{
+	const cJSON *balancer;
+	int result = EXIT_DONE;
+
+	cJSON_ArrayForEach(balancer, member_at(task, "spec.loadBalancers")) {
+		if (result == EXIT_DONE) {
+			putchar('\n');
+			result = targets_print(ctl, member_text(balancer, "targetGroup"),
+					       member_text(task, "id"));
+		}
+	}
+	return result;
+}
+
+static int print_task(const struct ctl *ctl, const cJSON *task)
 {
 	static const struct {
 		const char *name, *path;
@@ -171,10 +127,20 @@ static void print_task(const cJSON *task)
 		{"undo fails", "status.undoError"},
 		{"revision", "revision"},
 	};
+	int result;
 
 	for (size_t i = 0; i < ARRAY_LENGTH(lines); i++)
 		print_line(lines[i].name, member_text(task, lines[i].path));
 	print_containers(task);
+	print_volumes(task);
+	if (strcmp(member_text(task, "status.lastStatus"), "STOPPED") == 0)
+		return EXIT_DONE; // it has no targets and no counters any more
+	result = print_targets_of(ctl, task);
+	if (result == EXIT_DONE) {
+		putchar('\n');
+		result = task_drops_print(ctl, member_text(task, "id"));
+	}
+	return result;
 }
 
 // One document as it is, of more that were asked for those that are there as a list; `apply` takes
@@ -221,7 +187,7 @@ static int run_describe(const struct ctl *ctl, int argc, char **argv)
 			if (!first)
 				putchar('\n');
 			first = false;
-			print_task(object);
+			result = print_task(ctl, object);
 			cJSON_Delete(object);
 		}
 	}

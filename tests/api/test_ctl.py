@@ -12,7 +12,8 @@ from harness.documents import IDLE, network, shell, task
 from harness.host import program
 
 VERBS = (
-    "apply delete run ps describe logs stop timeline events sg lb eni host doctor fsck adopt shutdown".split()
+    "apply delete run ps describe logs wait stop prune timeline events vpc subnet sg lb tg fs eni drops host doctor fsck adopt "
+    "shutdown".split()
 )
 
 
@@ -64,6 +65,11 @@ def test_every_verb_explains_itself(verb):
         ("stop t --drain x", "--drain takes"),
         ("stop t --timeout -1", "--timeout takes"),
         ("delete task/t web", "task/web"),
+        ("ps --filter vpc", "NAME=VALUE"),
+        ("ps --filter colour=blue", "NAME=VALUE"),
+        ("wait t --for SLEEPING", "SLEEPING"),
+        ("drops sg/web", "vpc/ID"),
+        ("subnet A", "named A"),
         ("run t", "which file"),
         ("run t -f /nowhere", "/nowhere"),
         ("run t -f /dev/null --wait SLEEPING", "SLEEPING"),
@@ -104,7 +110,7 @@ def test_options_stand_anywhere_and_take_an_equals_sign(host, client):
 
 
 def test_what_is_not_there(host):
-    asked = "describe", "logs", "stop", "timeline", "eni", "lb", "sg"
+    asked = "describe logs stop wait timeline drops eni lb sg vpc subnet tg fs".split()
     for words in *(f"{verb} x1" for verb in asked), "describe vpc/x1", "delete sg/x1":
         failed = host.ctl(*words.split(), check=False)
         assert (failed.returncode, failed.stdout) == (4, ""), words
