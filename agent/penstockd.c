@@ -93,15 +93,33 @@ static void stop_tasks_step(struct agent *agent)
 
 // --- The loop ---
 
+// Refuses the requests of a turn that could not be committed: nothing of it is in effect. A full
+// disk is waited for, any other fault of the store ends the agent; tasks go on.
+static int refuse_turn(struct agent *agent, struct error *failure)
+{
+	engine_turn_undone(agent->engine, failure);
+	api_turn_end(agent->api, failure);
+	return failure->code == EDQUOT ? 0 : error_wrap(failure, "store");
+}
+
 static int end_turn(struct agent *agent, struct error *err)
 {
 	bool durable = api_turn_acknowledges(agent->api);
+	struct error failure = {0};
+	int result = store_turn_commit(agent->store, durable, &failure);
 
-	if (store_turn_commit(agent->store, durable, err) < 0) {
-		api_turn_end(agent->api, err);
+	if (result == -EREMOTEIO) { // it happened, or not: no reply would be true
+		*err = failure;
 		return error_wrap(err, "store");
 	}
-	api_turn_end(agent->api, NULL);
+	if (result < 0 && refuse_turn(agent, &failure) < 0) {
+		*err = failure;
+		return -err->code;
+	}
+	if (result == 0) {
+		engine_turn_committed(agent->engine);
+		api_turn_end(agent->api, NULL);
+	}
 	if (engine_turn(agent->engine))
 		api_turn_end(agent->api, NULL); // watchers hear of what came of it
 	return 0;

@@ -18,7 +18,7 @@ PACKAGES=(
 	# guest and test images
 	kmod cpio lz4 xz-utils zstd busybox-static
 	# tests
-	iproute2 iputils-ping nftables procps util-linux curl jq python3-pytest python3-jsonschema python3-yaml
+	iproute2 iputils-ping nftables procps util-linux curl jq strace python3-pytest python3-jsonschema python3-yaml
 	nfs-ganesha nfs-ganesha-vfs prometheus systemd containernetworking-plugins iptables tcpdump faketime
 	clang clang-format clang-tidy cppcheck valgrind shellcheck
 )

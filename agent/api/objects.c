@@ -183,7 +183,8 @@ static void put_store(struct put *put)
 	if (result == 0)
 		result = object_find(exchange, &stored, &err);
 	if (result < 0) {
-		reply_errno(exchange, -EIO, NULL, &err);
+		store_turn_refuse(exchange->api->store); // a part of it may be written
+		reply_errno(exchange, result == -EDQUOT ? result : -EIO, NULL, &err);
 		return;
 	}
 	exchange->acknowledges = true;
@@ -247,6 +248,7 @@ void handle_object_delete(struct exchange *exchange)
 {
 	struct store_object object;
 	struct error err = {0};
+	int result;
 
 	if (!object_load(exchange, &object) || !object_revision_matches(exchange, &object) ||
 	    !object_is_unused(exchange) || !delete_admit(exchange))
@@ -256,8 +258,9 @@ void handle_object_delete(struct exchange *exchange)
 			    "{\"dryRun\":true,\"action\":\"delete\",\"changes\":[]}");
 		return;
 	}
-	if (store_object_delete(exchange->api->store, object.kind, object.id, NULL, &err) < 0) {
-		reply_errno(exchange, -EIO, NULL, &err);
+	result = store_object_delete(exchange->api->store, object.kind, object.id, NULL, &err);
+	if (result < 0) {
+		reply_errno(exchange, result == -EDQUOT ? result : -EIO, NULL, &err);
 		return;
 	}
 	exchange->acknowledges = true;

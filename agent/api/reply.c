@@ -29,6 +29,7 @@ static const struct {
 	[REPLY_STORE_UNAVAILABLE] = {503, "StoreUnavailable"},
 	[REPLY_TOO_MANY_CONNECTIONS] = {503, "TooManyConnections"},
 	[REPLY_UNAVAILABLE] = {503, "Unavailable"},
+	[REPLY_INSUFFICIENT_STORAGE] = {507, "InsufficientStorage"},
 };
 
 static const struct {
@@ -39,7 +40,7 @@ static const struct {
 	{ENOENT, REPLY_NOT_FOUND},         {EBUSY, REPLY_IN_USE},
 	{EEXIST, REPLY_CONFLICT},          {ENOSPC, REPLY_INSUFFICIENT_CAPACITY},
 	{EAGAIN, REPLY_UNAVAILABLE},       {EACCES, REPLY_ACCESS_DENIED},
-	{EIO, REPLY_STORE_UNAVAILABLE},
+	{EIO, REPLY_STORE_UNAVAILABLE},    {EDQUOT, REPLY_INSUFFICIENT_STORAGE},
 };
 
 struct buffer *reply_begin(struct exchange *exchange, unsigned status, const char *content_type)

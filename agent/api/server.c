@@ -224,8 +224,13 @@ static void exchange_deliver(struct exchange *exchange, const struct error *comm
 	const struct api_backend *backend = api->backend;
 
 	if (commit_error) {
-		reply_error(exchange, REPLY_STORE_UNAVAILABLE, NULL,
-			    "nothing was changed or read: %s", commit_error->message);
+		// The backend looks at the object again: what it held for the change it gives back.
+		if (exchange->object_changed)
+			backend->object_changed(backend->context, exchange->kind, exchange->id);
+		reply_error(exchange,
+			    commit_error->code == EDQUOT ? REPLY_INSUFFICIENT_STORAGE
+							 : REPLY_STORE_UNAVAILABLE,
+			    NULL, "nothing was changed or read: %s", commit_error->message);
 		exchange_finish(exchange);
 		return;
 	}

@@ -15,6 +15,17 @@ static struct fault_list *faults_new(struct exchange *exchange)
 	return faults;
 }
 
+// The task as this turn wrote it. When it cannot be read nobody may be promised anything, and what
+// was written goes with the turn.
+static bool load_written(struct exchange *exchange, struct store_object *ret_stored)
+{
+	exchange->acknowledges = true;
+	if (object_load(exchange, ret_stored))
+		return true;
+	store_turn_refuse(exchange->api->store);
+	return false;
+}
+
 // The same document again is 200 with the task as it is; another one is a conflict.
 static void reply_existing(struct exchange *exchange, const struct store_object *stored,
 			   const char *spec)
@@ -64,10 +75,8 @@ static void create(struct exchange *exchange, const struct model_object *task, c
 
 	if (result < 0)
 		reply_errno(exchange, result, faults, &err);
-	else if (object_load(exchange, &stored)) {
-		exchange->acknowledges = true;
+	else if (load_written(exchange, &stored))
 		reply_object(exchange, 201, &stored);
-	}
 }
 
 void handle_task_put(struct exchange *exchange)
@@ -117,10 +126,8 @@ void handle_task_stop(struct exchange *exchange)
 	result = backend->task_stop(backend->context, exchange->id, &stop, &err);
 	if (result < 0)
 		reply_errno(exchange, result, NULL, &err);
-	else if (object_load(exchange, &stored)) {
-		exchange->acknowledges = true;
+	else if (load_written(exchange, &stored))
 		reply_object(exchange, 200, &stored);
-	}
 }
 
 void handle_task_adopt(struct exchange *exchange)

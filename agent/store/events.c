@@ -39,7 +39,7 @@ int store_events_compact(struct store *store, struct error *err)
 		if (count < SLICE)
 			spec_revisions[count++] = sqlite3_column_int64(statement, 0);
 	if (result < 0) {
-		store->turn_failed = true;
+		store_turn_fail(store, err);
 		return result;
 	}
 	store->compacted = until;

@@ -27,6 +27,9 @@ enum store_statement {
 	STATEMENT_REFERENCE_USERS,
 	STATEMENT_META_GET,
 	STATEMENT_META_SET,
+	STATEMENT_RESERVE_COUNT,
+	STATEMENT_RESERVE_PUT,
+	STATEMENT_RESERVE_DROP,
 	STATEMENT_LEASE_PUT,
 	STATEMENT_LEASE_EACH,
 	STATEMENT_LEASE_EXPIRE,
@@ -41,8 +44,10 @@ struct store {
 	bool read_only;
 	bool is_open; // store_open() is done
 	bool turn_open;
-	bool turn_failed; // a write of this turn failed: only a rollback is left
-	int log_pages;    // in the write-ahead log, as of the last commit
+	struct error turn_error; // why this turn can only be rolled back; code 0: it can go on
+	char *path;
+	int log_pages; // in the write-ahead log, as of the last commit
+	bool is_short; // of room: the log must stay within its reserve
 	uint64_t event_limit;
 	uint64_t revision, turn_start_revision;
 	uint64_t compacted, turn_start_compacted;
@@ -72,6 +77,9 @@ int store_step(struct store *store, sqlite3_stmt *statement, struct error *err, 
 // Opens the turn and remembers a failure of the write that follows.
 int store_write(struct store *store, enum store_statement which, struct error *err,
 		const char *types, ...);
+
+// A write of this turn failed: its commit fails with this error.
+void store_turn_fail(struct store *store, const struct error *err);
 
 const char *store_text(sqlite3_stmt *statement, int column); // NULL for SQL NULL
 

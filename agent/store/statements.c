@@ -47,6 +47,10 @@ static const char *const statement_sql[STATEMENT_COUNT] = {
 				      "AND used_id = ?2 ORDER BY kind, id",
 	[STATEMENT_META_GET] = "SELECT value FROM meta WHERE name = ?1",
 	[STATEMENT_META_SET] = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)",
+	[STATEMENT_RESERVE_COUNT] = "PRAGMA freelist_count",
+	[STATEMENT_RESERVE_PUT] =
+		"INSERT OR REPLACE INTO meta (name, value) VALUES ('reserve', zeroblob(?1))",
+	[STATEMENT_RESERVE_DROP] = "DELETE FROM meta WHERE name = 'reserve'",
 	[STATEMENT_LEASE_PUT] =
 		"INSERT OR REPLACE INTO leases (subnet, address, until_ms) VALUES (?1, ?2, ?3)",
 	[STATEMENT_LEASE_EACH] =
@@ -59,7 +63,7 @@ static const struct {
 	int result, code;
 } result_errnos[] = {
 	{SQLITE_BUSY, EBUSY},    {SQLITE_LOCKED, EBUSY},      {SQLITE_CORRUPT, EILSEQ},
-	{SQLITE_NOTADB, EILSEQ}, {SQLITE_READONLY, EROFS},    {SQLITE_FULL, ENOSPC},
+	{SQLITE_NOTADB, EILSEQ}, {SQLITE_READONLY, EROFS},    {SQLITE_FULL, EDQUOT},
 	{SQLITE_NOMEM, ENOMEM},  {SQLITE_PERM, EACCES},       {SQLITE_AUTH, EACCES},
 	{SQLITE_TOOBIG, E2BIG},  {SQLITE_CONSTRAINT, EINVAL}, {SQLITE_CANTOPEN, ENOENT},
 	{SQLITE_RANGE, EINVAL},
@@ -73,14 +77,37 @@ int store_errno(int result)
 	return EIO;
 }
 
+// SQLite tells a full disk from a broken one only for writes to its files: a shared-memory file
+// that cannot grow, or an exceeded quota, is an I/O error to it.
+static bool is_disk_full(struct store *store)
+{
+	int code = sqlite3_system_errno(store->database);
+
+	switch (sqlite3_extended_errcode(store->database)) {
+	case SQLITE_FULL:
+	case SQLITE_IOERR_SHMSIZE:
+		return true;
+	case SQLITE_IOERR_WRITE:
+	case SQLITE_IOERR_TRUNCATE:
+	case SQLITE_IOERR_SHMMAP:
+	case SQLITE_CANTOPEN:
+		return code == ENOSPC || code == EDQUOT;
+	default:
+		return false;
+	}
+}
+
 int store_fail(struct store *store, struct error *err, const char *what)
 {
-	int result = sqlite3_errcode(store->database);
+	int code = EIO;
 
 	// Once it is open, what SQLite may say must not be taken for an answer: "cannot open" is
 	// not "no such object".
-	return error_set(err, store->is_open ? EIO : store_errno(result), "store: %s: %s", what,
-			 sqlite3_errmsg(store->database));
+	if (is_disk_full(store))
+		code = EDQUOT;
+	else if (!store->is_open)
+		code = store_errno(sqlite3_errcode(store->database));
+	return error_set(err, code, "store: %s: %s", what, sqlite3_errmsg(store->database));
 }
 
 static int bind_values(sqlite3_stmt *statement, const char *types, va_list values)
@@ -152,7 +179,7 @@ int store_write(struct store *store, enum store_statement which, struct error *e
 	va_end(values);
 	result = statement ? store_step(store, statement, err, "write") : -err->code;
 	if (result < 0)
-		store->turn_failed = true;
+		store_turn_fail(store, err);
 	return result < 0 ? result : 0;
 }
 

@@ -25,6 +25,7 @@ enum {
 	APPLICATION_ID = 0x7073746b, // "pstk"
 	CHECKPOINT_PAGES = 1000,     // 4 MiB of log
 	CHECKPOINT_PAGES_MAX = 16384,
+	CHECKPOINT_PAGES_SHORT = 250, // of room: well within the log's reserve
 };
 
 static int execute(struct store *store, const char *sql, struct error *err)
@@ -225,7 +226,9 @@ static int open_steps(struct store *store, const struct store_options *options, 
 	if (result == 0)
 		sqlite3_wal_hook(store->database, note_log_pages, store);
 	if (result == 0 && !options->read_only)
-		result = execute(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
+		result = execute(store,
+				 "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; "
+				 "PRAGMA secure_delete = ON",
 				 err);
 	if (result == 0)
 		result = schema_check(store, options->path, err);
@@ -241,6 +244,11 @@ int store_open(const struct store_options *options, struct store **ret_store, st
 
 	if (!store)
 		return error_set(err, ENOMEM, "store: out of memory");
+	store->path = strdup(options->path);
+	if (!store->path) {
+		free(store);
+		return error_set(err, ENOMEM, "store: out of memory");
+	}
 	store->lock_fd = -1;
 	store->read_only = options->read_only;
 	store->event_limit =
@@ -265,6 +273,7 @@ void store_close(struct store *store)
 		sqlite3_finalize(store->statements[i]);
 	sqlite3_close(store->database);
 	close_fd(&store->lock_fd);
+	free(store->path);
 	free(store);
 }
 
@@ -279,7 +288,7 @@ int store_turn_begin(struct store *store, struct error *err)
 	if (result < 0)
 		return result;
 	store->turn_open = true;
-	store->turn_failed = false;
+	store->turn_error = (struct error){0};
 	store->turn_start_revision = store->revision;
 	store->turn_start_compacted = store->compacted;
 	return 0;
@@ -291,8 +300,22 @@ static int sync_log(struct store *store, struct error *err)
 
 	sqlite3_file_control(store->database, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
 	if (!log || !log->pMethods || log->pMethods->xSync(log, SQLITE_SYNC_NORMAL) != SQLITE_OK)
-		return error_set(err, EIO, "store: sync of the write-ahead log failed");
+		return error_set(err, EREMOTEIO, "store: sync of the write-ahead log failed");
 	return 0;
+}
+
+void store_turn_fail(struct store *store, const struct error *err)
+{
+	if (!store->turn_error.code)
+		store->turn_error = *err;
+}
+
+void store_turn_refuse(struct store *store)
+{
+	struct error err = {0};
+
+	error_set(&err, EIO, "store: what was written could not be read again");
+	store_turn_fail(store, &err);
 }
 
 int store_turn_commit(struct store *store, bool durable, struct error *err)
@@ -301,9 +324,10 @@ int store_turn_commit(struct store *store, bool durable, struct error *err)
 
 	if (!store->turn_open)
 		return 0;
-	if (store->turn_failed)
-		result = error_set(err, EIO, "store: a write of this turn failed");
-	if (result == 0) {
+	if (store->turn_error.code) {
+		*err = store->turn_error;
+		result = -err->code;
+	} else {
 		scoped_statement statement = store_bind(store, STATEMENT_COMMIT, err, "");
 
 		result = statement ? store_step(store, statement, err, "commit") : -err->code;
@@ -318,6 +342,8 @@ int store_turn_commit(struct store *store, bool durable, struct error *err)
 
 bool store_checkpoint_is_due(const struct store *store, bool idle)
 {
+	if (store->is_short)
+		return store->log_pages >= CHECKPOINT_PAGES_SHORT;
 	return store->log_pages >= (idle ? CHECKPOINT_PAGES : CHECKPOINT_PAGES_MAX);
 }
 

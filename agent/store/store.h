@@ -17,9 +17,10 @@
 // When a commit fails, nothing of the turn happened. Reads see the turn's own writes.
 //
 // Ownership: returned texts live in the arena given by the caller. Calls block on the
-// local disk only. Errors: -ENOENT (no such object), -EIO (the database did not take or give
-// it); of store_open also -EBUSY (another agent has the store), -EILSEQ (corrupt), -EPROTO (written
-// by a newer penstock), -EROFS.
+// local disk only. Errors: -ENOENT (no such object), -EDQUOT (the disk is full; -ENOSPC is the
+// engine's word for a host without capacity), -EIO (the database did not take or give it); of
+// store_open also -EBUSY (another agent has the store), -EILSEQ (corrupt), -EPROTO (written by a
+// newer penstock), -EROFS.
 #pragma once
 
 #include <stdbool.h>
@@ -49,8 +50,12 @@ static inline void store_closep(struct store **store)
 }
 
 int store_turn_begin(struct store *store, struct error *err);
-// Success without an open turn. `durable` false may still be as good as durable.
+// Success without an open turn. `durable` false may still be as good as durable. Every error but
+// -EREMOTEIO has rolled the turn back; after that one the turn is committed, but perhaps not on the
+// disk: no client may be told that nothing happened.
 int store_turn_commit(struct store *store, bool durable, struct error *err);
+// The turn cannot be acknowledged as it is: its commit will fail.
+void store_turn_refuse(struct store *store);
 void store_turn_rollback(struct store *store);
 
 // Committed turns gather in a log, which has to be folded into the file now and then: some
@@ -58,6 +63,14 @@ void store_turn_rollback(struct store *store);
 bool store_checkpoint_is_due(const struct store *store, bool idle);
 // Inside a turn it does nothing.
 int store_checkpoint(struct store *store, struct error *err);
+
+// Holds room for the changes of what runs already, should the disk become full: free pages inside
+// the file, and blocks of the log beyond its end. Tops both up; -EDQUOT when there is no room for
+// that. Inside a turn it does nothing.
+int store_reserve(struct store *store, struct error *err);
+// While the disk is full the log is copied into the file early, so that it stays within its
+// reserve.
+void store_set_short(struct store *store, bool is_short);
 
 // The revision of the newest change, the open turn's included.
 uint64_t store_revision(const struct store *store);

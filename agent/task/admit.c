@@ -220,13 +220,36 @@ int task_adopt_identities(struct task *task, struct error *err)
 	return ipam_adopt(subnet->ipam, network->private_ipv4_address, err);
 }
 
+// What spoke with it before a reboot of the host is gone: there is nothing to cool down.
+static unsigned cooldown_seconds(const struct task *task)
+{
+	return task_is_of_this_boot(task) ? task->engine->config->cooldown_seconds : 0;
+}
+
 void task_release_address(struct task *task)
 {
 	const struct task_network *network = &task->status.network;
-	// What spoke with it before a reboot of the host is gone: there is nothing to cool down.
-	unsigned cooldown_seconds =
-		task_is_of_this_boot(task) ? task->engine->config->cooldown_seconds : 0;
 
 	network_release_address(task->engine, network->subnet_id, network->private_ipv4_address,
-				cooldown_seconds);
+				cooldown_seconds(task));
+}
+
+void task_return_address(struct task *task)
+{
+	const struct task_network *network = &task->status.network;
+	struct network_subnet *subnet = network_subnet_find(task->engine, network->subnet_id);
+
+	if (subnet)
+		ipam_return(subnet->ipam, network->private_ipv4_address);
+}
+
+void task_record_lease(struct task *task)
+{
+	const struct task_network *network = &task->status.network;
+	unsigned seconds = cooldown_seconds(task);
+
+	if (seconds > 0)
+		network_record_lease(task->engine, network->subnet_id,
+				     network->private_ipv4_address,
+				     (int64_t)clock_boot().ms + seconds * 1000LL);
 }

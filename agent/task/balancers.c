@@ -238,7 +238,9 @@ int engine_object_check(struct engine *engine, enum model_kind kind, const char 
 			const struct model_object *object, bool dry_run, struct arena *arena,
 			const char **ret_status, struct error *err)
 {
-	(void)id;
+	// A change of what is there is taken: a port may have to be closed in a hurry.
+	if (object && !engine_object(engine, kind, id) && room_admits(engine, err) < 0)
+		return -err->code;
 	if (kind == MODEL_LOAD_BALANCER && object)
 		return balancer_choose(engine, object, dry_run, arena, ret_status, err);
 	// Who uses the object is not known while records are lost.

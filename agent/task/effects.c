@@ -96,12 +96,37 @@ void effects_retry(struct engine *engine)
 
 void effects_free(struct engine *engine)
 {
-	struct changed_object **lists[] = {&engine->changed, &engine->applied, &engine->failed};
+	struct changed_object **lists[] = {&engine->changed, &engine->applied, &engine->failed,
+					   &engine->said};
 	struct changed_object *changed;
 
 	for (size_t i = 0; i < ARRAY_LENGTH(lists); i++)
 		while ((changed = changed_take(lists[i])))
 			free(changed);
+}
+
+void effects_said(struct engine *engine, enum model_kind kind, const char *id)
+{
+	changed_add(&engine->said, changed_new(kind, id));
+}
+
+// What was rolled back with its turn is read from the store again; with the next try of the effect
+// its outcome is said again.
+void effects_said_end(struct engine *engine, bool committed)
+{
+	struct changed_object *said;
+
+	while ((said = changed_take(&engine->said))) {
+		struct error err = {0};
+
+		if (!committed && object_refresh(engine, said->kind, said->id, &err) < 0)
+			log_error(NULL, "%s %s: %s", model_kind_name(said->kind), said->id,
+				  err.message);
+		if (committed)
+			free(said);
+		else
+			changed_add(&engine->failed, said);
+	}
 }
 
 // --- Applied ---

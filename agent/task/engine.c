@@ -114,6 +114,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *context)
 	(void)fd;
 	(void)what;
 	alive_touch(engine);
+	room_check(engine);
 	tasks_sweep(engine);
 	network_retry(engine);
 	effects_retry(engine);
@@ -121,6 +122,14 @@ static void on_sweep(evutil_socket_t fd, short what, void *context)
 	reaper_retry(&engine->cell_reaper);
 	if (store_lease_expire(engine->store, (int64_t)clock_boot().ms, &err) < 0)
 		log_error(NULL, "sweep: %s", err.message);
+}
+
+// The turn that follows tries again what could not be recorded.
+static void on_record_retry(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd;
+	(void)what;
+	room_check(context);
 }
 
 // --- Clearing up ---
@@ -159,19 +168,6 @@ void engine_retire_cell(struct engine *engine, const char *id)
 	reaper_kick(&engine->cell_reaper);
 }
 
-// Of tasks whose records are deleted and committed.
-static void retire_forgotten(struct engine *engine)
-{
-	while (engine->forgotten) {
-		struct forgotten *forgotten = engine->forgotten;
-
-		engine->forgotten = forgotten->next;
-		if (!is_unrecorded(engine, forgotten->id)) // else it is another task's cell
-			engine_retire_cell(engine, forgotten->id);
-		free(forgotten);
-	}
-}
-
 // --- The turn ---
 
 static void advance_ready(struct engine *engine)
@@ -185,28 +181,36 @@ static void advance_ready(struct engine *engine)
 	}
 }
 
-// A store that does not take what happened makes every further effect a lie: better to end, tasks
-// go on, and the next agent looks at the kernel.
+// After a full disk what happened is written again later. Any other fault of the store would make
+// every further effect a lie: better to end, tasks go on, and the next agent looks at the kernel.
 static bool commit(struct engine *engine)
 {
 	struct error err = {0};
+	int result;
 
-	tasks_record(engine);
+	if (clock_monotonic_us() >= engine->record_retry_us) {
+		tasks_record(engine);
+		room_record(engine);
+	}
 	if (!engine->recorded)
 		return false;
-	if (store_turn_commit(engine->store, false, &err) < 0) {
+	result = store_turn_commit(engine->store, false, &err);
+	if (result == 0) {
+		engine_turn_committed(engine);
+		return true;
+	}
+	if (result != -EDQUOT) {
 		log_error(NULL, "store: %s; ending, tasks go on", err.message);
 		_exit(1);
 	}
-	engine->recorded = false;
-	return true;
+	engine_turn_undone(engine, &err);
+	return false;
 }
 
 bool engine_turn(struct engine *engine)
 {
 	bool recorded = false;
 
-	retire_forgotten(engine);
 	unrecorded_settle(engine);
 	do {
 		effects_apply(engine);
@@ -296,9 +300,11 @@ static int open_events(struct engine *engine, struct error *err)
 				     on_lb, engine);
 	engine->lb_timer = evtimer_new(engine->base, on_lb, engine);
 	engine->sweep_timer = event_new(engine->base, -1, EV_PERSIST, on_sweep, engine);
+	engine->record_timer = evtimer_new(engine->base, on_record_retry, engine);
 	if (!engine->cgroup_event || !engine->lb_event || !engine->lb_timer ||
-	    !engine->sweep_timer || event_add(engine->cgroup_event, NULL) < 0 ||
-	    event_add(engine->lb_event, NULL) < 0 || event_add(engine->sweep_timer, &interval) < 0)
+	    !engine->sweep_timer || !engine->record_timer ||
+	    event_add(engine->cgroup_event, NULL) < 0 || event_add(engine->lb_event, NULL) < 0 ||
+	    event_add(engine->sweep_timer, &interval) < 0)
 		return error_set(err, ENOMEM, "event loop");
 	return 0;
 }
@@ -319,6 +325,7 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
 	TAILQ_INIT(&engine->ready_tasks);
 	TAILQ_INIT(&engine->dirty_tasks);
 	TAILQ_INIT(&engine->dying_tasks);
+	TAILQ_INIT(&engine->turn_tasks);
 	engine->cgroup_watch_fd = -1;
 	engine->pool = EPHEMERAL_NONE;
 	engine->bundle = GUEST_BUNDLE_NONE;
@@ -356,6 +363,7 @@ void engine_close(struct engine *engine)
 	free_event(&engine->lb_event);
 	free_event(&engine->lb_timer);
 	free_event(&engine->sweep_timer);
+	free_event(&engine->record_timer);
 	if (engine->lb)
 		lb_close(engine->lb);
 	if (engine->metering)
@@ -390,6 +398,7 @@ int engine_start(struct engine *engine, struct error *err)
 	if (unrecorded_find(engine, err) < 0 || effects_start(engine, err) < 0 ||
 	    store_lease_each(engine->store, take_lease, engine, err) < 0)
 		return -err->code;
+	room_start(engine);
 	for (struct task *task = engine->tasks; task; task = task->next)
 		cell_adopt_task(task);
 	reaper_kick(&engine->disk_reaper);
@@ -409,7 +418,9 @@ int engine_admits(const struct engine *engine, struct error *err)
 			"the record of task %s cannot be read: what it has of the host may be "
 			"in use, no new task is taken",
 			engine->unreadable);
-	return unrecorded_check(engine, err);
+	if (unrecorded_check(engine, err) < 0)
+		return -err->code;
+	return room_admits(engine, err);
 }
 
 bool engine_is_ready(const struct engine *engine, struct error *err)

@@ -5,7 +5,9 @@
 //   objects.c   the parsed network objects of the store
 //   effects.c   when they take effect, what became of it, what is tried again
 //   network.c   the effects of VPCs, subnets, groups; balancers.c: of balancers, target groups
-//   record.c    a task's life as data: created, changed, recorded, finished, forgotten
+//   record.c    a task's life as data: created, changed, recorded, finished
+//   turn.c      stopped, forgotten; what a turn did to tasks until its commit
+//   room.c      whether the disk takes more
 //   admit.c     choosing identities, the ledger of promised capacity
 //   steps.c     the table of steps; images.c, place.c (cell, disk), plumbing.c (eni, policy,
 //               link) and launch.c (volumes, vmm, guest, targets) hold the steps themselves
@@ -90,6 +92,25 @@ struct task_image {
 	char directory[PATH_MAX]; // netns driver: unpacked
 };
 
+// A stop that was asked for in this turn and not committed yet.
+struct task_stop_asked {
+	bool wanted;
+	enum stop_code code;
+	char reason[STOPPED_REASON_SIZE];
+	uint32_t drain_seconds;
+	struct boot_time time;
+};
+
+// What this turn did to a task; see turn.c.
+struct task_turn {
+	TAILQ_ENTRY(task) link;
+	bool entered;
+	bool created, taken_back, deleted;
+	bool recorded; // its status was put
+	bool undone;   // ... in a turn that was rolled back: kept until it is put again
+	struct task_stop_asked stop;
+};
+
 struct task {
 	struct task *next;
 	struct engine *engine;
@@ -109,6 +130,7 @@ struct task {
 	bool dirty;        // the status has to be recorded
 	bool dying;        // its cell was killed and is not empty yet
 	bool after_commit; // ready as soon as the status is recorded
+	struct task_turn turn;
 
 	// The cell's shim, while connected.
 	struct process shim;
@@ -143,11 +165,6 @@ struct task {
 
 TAILQ_HEAD(task_queue, task);
 
-struct forgotten {
-	struct forgotten *next;
-	char id[NETIF_ID_SIZE];
-};
-
 // A cell that may live and that no record of the database speaks of (unrecorded.c).
 struct unrecorded_cell {
 	struct unrecorded_cell *next;
@@ -168,6 +185,14 @@ struct alive {
 	int64_t wall_ms;            // 0: never
 	char boot_id[BOOT_ID_SIZE]; // "": not known
 	struct boot_time time;      // of that boot
+};
+
+// Whether the disk under the state directory takes more.
+struct room {
+	bool is_short;
+	char why[ERROR_MESSAGE_MAX];
+	bool unrecorded; // the store does not say so yet
+	bool put;        // ... but will with the commit of this turn
 };
 
 struct engine {
@@ -199,16 +224,19 @@ struct engine {
 	struct changed_object *changed; // to be applied
 	struct changed_object *applied; // to be settled once the batches of this round are sent
 	struct changed_object *failed;  // to be tried again
+	struct changed_object *said;    // their status was put in this turn
 
 	struct task *tasks;
 	// Where an update of the metrics goes on.
 	struct task *task_to_measure;
 	struct network_vpc *vpc_to_measure;
-	struct task_queue ready_tasks, dirty_tasks, dying_tasks;
+	struct task_queue ready_tasks, dirty_tasks, dying_tasks, turn_tasks;
 	struct task *metered; // their records are to be synced in this round
 	bool recorded;        // something was put into the store in this round
+	struct room room;
+	int64_t record_retry_us; // no record is tried before; 0: none failed
+	struct event *record_timer;
 	struct reaper disk_reaper, cell_reaper;
-	struct forgotten *forgotten; // tasks whose cells go once that is committed
 	struct unrecorded_cell *unrecorded;
 
 	int cgroup_watch_fd;
@@ -244,6 +272,9 @@ void effects_of_balancing_again(struct network_vpc *vpc); // its target groups, 
 // Deletes what no object owns. Nothing while there are unrecorded cells: it may be theirs.
 int effects_sweep(struct engine *engine, struct error *err);
 void effects_free(struct engine *engine);
+// The object's status was put in this turn; and when that is committed, or rolled back.
+void effects_said(struct engine *engine, enum model_kind kind, const char *id);
+void effects_said_end(struct engine *engine, bool committed);
 
 // network.c
 int vpc_apply(struct engine *engine, const char *id, struct error *err);
@@ -254,6 +285,8 @@ struct network_vpc *network_vpc_find(struct engine *engine, const char *id);
 struct network_subnet *network_subnet_find(struct engine *engine, const char *id);
 void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address,
 			     uint32_t cooldown_seconds);
+void network_record_lease(struct engine *engine, const char *subnet_id, uint32_t address,
+			  int64_t until_ms);
 struct nft_batch *network_batch(struct network_vpc *vpc);
 void network_reap(struct network_vpc *vpc);   // deletes retired ENIs in a janitor, many at once
 void network_reap_all(struct engine *engine); // now
@@ -282,7 +315,17 @@ void task_ready(struct task *task); // call its walk in this turn
 void task_changed(struct task *task);
 void tasks_record(struct engine *engine); // puts every changed status into the store
 void task_stop(struct task *task, enum stop_code code, const char *reason);
+struct task *task_find_or_fail(struct engine *engine, const char *id, struct error *err); // -ENOENT
+// Puts a status into the store, with the spec of a new task.
+int task_put(struct task *task, const struct task_status *status, const char *spec,
+	     struct error *err);
+void status_stop(struct task_status *status, enum stop_code code, const char *reason);
+void task_turn_down(struct task *task);
 void task_advance(struct task *task);
+
+// turn.c
+void turn_enter(struct task *task); // this turn did something to it
+void turn_leave(struct task *task);
 void tasks_sweep(struct engine *engine); // forgets stopped tasks past their retention
 
 // Gives a task whose spec and status are set its place in the store (this turn) and among the
@@ -305,14 +348,25 @@ int unrecorded_find(struct engine *engine, struct error *err); // at the start
 // -EAGAIN names the cells, if there are any.
 int unrecorded_check(const struct engine *engine, struct error *err);
 bool is_unrecorded(const struct engine *engine, const char *id);
+void unrecorded_undone(struct engine *engine, const char *id); // its record was rolled back
 void unrecorded_settle(struct engine *engine); // after a commit: takes up again what was taken back
 void unrecorded_free(struct engine *engine);
+// room.c
+void room_start(struct engine *engine);
+void room_check(struct engine *engine);                             // now and then
+void room_lost(struct engine *engine, const struct error *failure); // a commit failed
+void room_regained(struct engine *engine);                          // a commit succeeded
+void room_record(struct engine *engine); // puts what is not said yet into the store
+// -EDQUOT while there is no room for more, and why.
+int room_admits(const struct engine *engine, struct error *err);
 
 // admit.c
 int task_admit(struct engine *engine, const struct model_object *object, struct arena *arena,
 	       struct task_status *ret_status, struct error *err);
 int task_adopt_identities(struct task *task, struct error *err);
 void task_release_address(struct task *task);
+void task_return_address(struct task *task); // which nobody got to use
+void task_record_lease(struct task *task);   // the cool-down of its address
 void task_vmm_request(const struct engine *engine, const struct task_spec *spec,
 		      struct vmm_request *ret_request);
 

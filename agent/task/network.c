@@ -333,20 +333,27 @@ int subnet_apply(struct engine *engine, const char *id, struct error *err)
 }
 
 // The store remembers it: after a restart it still cools down.
-void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address,
-			     uint32_t cooldown_seconds)
+void network_record_lease(struct engine *engine, const char *subnet_id, uint32_t address,
+			  int64_t until_ms)
 {
-	struct network_subnet *subnet = network_subnet_find(engine, subnet_id);
-	int64_t until_ms = (int64_t)clock_boot().ms + cooldown_seconds * 1000LL;
 	char text[IPV4_TEXT_SIZE];
 	struct store_lease lease = {
 		.subnet = subnet_id, .address = ipv4_format(address, text), .until_ms = until_ms};
 	struct error ignored = {0}; // the commit of this turn fails with it, and says so
 
-	if (!subnet || !ipam_release(subnet->ipam, address, until_ms) || cooldown_seconds == 0)
-		return;
 	store_lease_put(engine->store, &lease, &ignored);
 	engine->recorded = true;
+}
+
+void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address,
+			     uint32_t cooldown_seconds)
+{
+	struct network_subnet *subnet = network_subnet_find(engine, subnet_id);
+	int64_t until_ms = (int64_t)clock_boot().ms + cooldown_seconds * 1000LL;
+
+	if (!subnet || !ipam_release(subnet->ipam, address, until_ms) || cooldown_seconds == 0)
+		return;
+	network_record_lease(engine, subnet_id, address, until_ms);
 }
 
 // --- Security groups ---

@@ -116,6 +116,7 @@ static int put_error(struct engine *engine, struct object *object, const char *m
 	if (store_object_put(engine->store, &change, NULL, err) < 0)
 		return -err->code;
 	engine->recorded = true;
+	effects_said(engine, object->model.kind, object->model.id);
 	return object_refresh(engine, object->model.kind, object->model.id, err);
 }
 

@@ -21,8 +21,17 @@ struct task *task_find(struct engine *engine, const char *id)
 {
 	struct task *task = engine->tasks;
 
-	while (task && strcmp(task->id, id) != 0)
+	while (task && (task->turn.deleted || strcmp(task->id, id) != 0))
 		task = task->next;
+	return task;
+}
+
+struct task *task_find_or_fail(struct engine *engine, const char *id, struct error *err)
+{
+	struct task *task = task_find(engine, id);
+
+	if (!task)
+		error_set(err, ENOENT, "there is no task %s", id);
 	return task;
 }
 
@@ -102,6 +111,7 @@ void task_free(struct task *task)
 	if (task->engine->task_to_measure == task)
 		task->engine->task_to_measure = task->next;
 	leave_queues(task);
+	turn_leave(task);
 	janitor_forget(&task->engine->janitors, task);
 	cell_disconnect(task);
 	process_close(&task->shim);
@@ -149,19 +159,32 @@ static int put_references(struct task *task, struct error *err)
 	return store_references_set(task->engine->store, "task", task->id, stored, count, err);
 }
 
-static int put_status(struct task *task, const char *spec, struct error *err)
+int task_put(struct task *task, const struct task_status *status, const char *spec,
+	     struct error *err)
 {
 	scoped(buffer_release) struct buffer text = {0};
 	struct store_change change = {.kind = "task", .id = task->id, .spec = spec};
 
-	task->status.version++;
-	task_status_render(&task->status, &text);
+	task_status_render(status, &text);
 	change.status = buffer_text(&text);
 	if (store_object_put(task->engine->store, &change, NULL, err) < 0)
 		return -err->code;
 	task->engine->recorded = true;
-	if ((spec || task->status.last_status == TASK_STOPPED) && put_references(task, err) < 0)
+	if ((spec || status->last_status == TASK_STOPPED) && put_references(task, err) < 0)
 		return -err->code;
+	return 0;
+}
+
+static int put_status(struct task *task, const char *spec, struct error *err)
+{
+	task->status.version++;
+	if (task_put(task, &task->status, spec, err) < 0)
+		return -err->code;
+	if (task->turn.undone && task->status.last_status == TASK_STOPPED)
+		task_record_lease(task); // it went with the turn that was rolled back
+	task->turn.undone = false;
+	task->turn.recorded = true;
+	turn_enter(task);
 	if (task->dirty)
 		TAILQ_REMOVE(&task->engine->dirty_tasks, task, dirty_link);
 	task->dirty = false;
@@ -213,10 +236,11 @@ int engine_task_create(struct engine *engine, const struct model_object *object,
 	task->spec = own.task;
 	task->vmm = engine->vmm;
 	if (put_status(task, spec, err) < 0) {
-		task_release_address(task);
+		task_return_address(task);
 		task_free(task);
 		return -err->code;
 	}
+	task->turn.created = true;
 	task_link(task);
 	task_ready(task);
 	return 0;
@@ -226,6 +250,7 @@ int task_take_back(struct task *task, const char *spec, struct error *err)
 {
 	if (put_status(task, spec, err) < 0)
 		return -err->code;
+	task->turn.taken_back = true;
 	task_link(task);
 	return 0;
 }
@@ -371,49 +396,31 @@ void task_advance(struct task *task)
 	task_arm_timer(task);
 }
 
-void task_stop(struct task *task, enum stop_code code, const char *reason)
+// The first reason stays.
+void status_stop(struct task_status *status, enum stop_code code, const char *reason)
 {
-	task->status.desired_status = TASK_STOPPED;
-	if (task->status.stop_code == STOP_CODE_NONE) {
-		task->status.stop_code = code;
-		snprintf(task->status.stopped_reason, sizeof(task->status.stopped_reason), "%s",
-			 reason);
-	}
+	status->desired_status = TASK_STOPPED;
+	if (status->stop_code != STOP_CODE_NONE)
+		return;
+	status->stop_code = code;
+	snprintf(status->stopped_reason, sizeof(status->stopped_reason), "%s", reason);
+}
+
+void task_turn_down(struct task *task)
+{
 	if (task->stop_us == 0) {
 		task->stop_us = clock_monotonic_us();
 		task->status.boot_times.stop_requested = clock_boot();
 	}
 	walk_turn_down(&task->walk);
-	task_changed(task);
 	task_ready(task);
 }
 
-// --- The API's verbs ---
-
-static struct task *find_or_fail(struct engine *engine, const char *id, struct error *err)
+void task_stop(struct task *task, enum stop_code code, const char *reason)
 {
-	struct task *task = task_find(engine, id);
-
-	if (!task)
-		error_set(err, ENOENT, "there is no task %s", id);
-	return task;
-}
-
-int engine_task_stop(struct engine *engine, const char *id, const struct task_stop_request *stop,
-		     struct error *err)
-{
-	bool untold = !*stop->reason && stop->code == STOP_CODE_USER_INITIATED;
-	struct task *task = find_or_fail(engine, id, err);
-
-	if (!task)
-		return -err->code;
-	if (task->status.last_status == TASK_STOPPED)
-		return 0;
-	// TASK_DRAIN_DEFAULT is the largest: a second stop may shorten the drain, not lengthen it.
-	if (stop->drain_seconds < task->status.drain_seconds)
-		task->status.drain_seconds = stop->drain_seconds;
-	task_stop(task, stop->code, untold ? "Task stopped by user" : stop->reason);
-	return put_status(task, NULL, err); // in this turn: the reply promises it
+	status_stop(&task->status, code, reason);
+	task_turn_down(task);
+	task_changed(task);
 }
 
 bool engine_stop_all(struct engine *engine, const char *reason)
@@ -429,56 +436,6 @@ bool engine_stop_all(struct engine *engine, const char *reason)
 	if (stopped)
 		network_reap_all(engine);
 	return stopped && engine->janitors.running == 0;
-}
-
-// Its directory goes after the commit; if the agent dies before, it has no record any more and
-// goes at the next start.
-static int forget(struct task *task, struct error *err)
-{
-	struct engine *engine = task->engine;
-	struct forgotten *forgotten = calloc(1, sizeof(*forgotten));
-
-	if (!forgotten)
-		return error_set(err, ENOMEM, "out of memory");
-
-	if (store_object_delete(engine->store, "task", task->id, NULL, err) < 0) {
-		free(forgotten);
-		return -err->code;
-	}
-	engine->recorded = true;
-	snprintf(forgotten->id, sizeof(forgotten->id), "%s", task->id);
-	forgotten->next = engine->forgotten;
-	engine->forgotten = forgotten;
-	task_free(task);
-	return 0;
-}
-
-int engine_task_delete(struct engine *engine, const char *id, bool dry_run, struct error *err)
-{
-	struct task *task = find_or_fail(engine, id, err);
-
-	if (!task)
-		return -err->code;
-	if (task->status.last_status != TASK_STOPPED)
-		return error_set(err, EBUSY, "task %s is %s: stop it first", id,
-				 task_state_name(task->status.last_status));
-	return dry_run ? 0 : forget(task, err);
-}
-
-void tasks_sweep(struct engine *engine)
-{
-	uint64_t retention_ms = engine->config->stopped_retention_seconds * UINT64_C(1000);
-	struct boot_time now = clock_boot();
-	struct error err = {0};
-
-	for (struct task *task = engine->tasks, *next; task; task = next) {
-		next = task->next;
-		cell_sweep(task);
-		if (task->status.last_status == TASK_STOPPED &&
-		    boot_time_since_ms(now, task->retained_since) > retention_ms &&
-		    forget(task, &err) < 0)
-			log_error(NULL, "sweep: %s", err.message);
-	}
 }
 
 const struct task_status *engine_task_status(struct engine *engine, const char *id)
@@ -498,7 +455,7 @@ const struct task_spec *engine_task_spec(struct engine *engine, const char *id)
 int engine_task_log_open(struct engine *engine, const char *id, const char *container, bool rotated,
 			 int *ret_fd, struct error *err)
 {
-	struct task *task = find_or_fail(engine, id, err);
+	struct task *task = task_find_or_fail(engine, id, err);
 	struct cell cell;
 
 	if (!task)

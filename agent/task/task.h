@@ -7,6 +7,7 @@
 //
 //     event_base_loop(base, EVLOOP_ONCE);     // requests change the store
 //     store_turn_commit(store, durable, err); // what clients were promised is on disk
+//     engine_turn_committed(engine);          // or engine_turn_undone(): nothing happened
 //     engine_turn(engine);                    // effects, and commits of what came of them
 //
 // engine_turn() goes round until nothing is ready: steps add to one nft batch per VPC, the
@@ -49,6 +50,9 @@ void engine_close(struct engine *engine);
 
 // True when it committed something: watchers have something to hear of.
 bool engine_turn(struct engine *engine);
+// What requests asked for in this turn is committed: it begins. Or rolled back: nothing of it was.
+void engine_turn_committed(struct engine *engine);
+void engine_turn_undone(struct engine *engine, const struct error *failure);
 
 // --- Network objects (VPCs, subnets, groups, balancers, target groups, file systems) ---
 

@@ -282,6 +282,11 @@ int engine_cell_adopt(struct engine *engine, const char *id, bool end, struct fa
 	return result;
 }
 
+void unrecorded_undone(struct engine *engine, const char *id)
+{
+	unrecorded_lookup(engine, id)->taken_back = false;
+}
+
 // True when the cell is a task again, or gone.
 static bool is_settled(struct engine *engine, struct unrecorded_cell *cell)
 {

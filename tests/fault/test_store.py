@@ -33,3 +33,16 @@ def test_a_task_is_not_stopped_before_it_is_metered(host, network):
     records.rmdir()
     network.wait_task("t", is_stopped)
     assert [json.loads(line)["task"] for line in records.read_text().splitlines()] == ["t"]
+
+
+def test_a_stop_that_was_refused_has_not_happened(host, network):
+    database = sqlite3.connect(host.state / "penstock.db", isolation_level=None)
+    network.run_task("t", task())
+    database.execute("BEGIN IMMEDIATE")
+    refused = network.request("POST", "/v1/tasks/t/stop").expect(503)
+    database.rollback()
+    assert refused["code"] == "StoreUnavailable"
+    network.run_task("u", task())  # turns go by
+    assert network.get("/v1/tasks/t")["status"]["desiredStatus"] == "RUNNING"
+    network.stop_task("t")
+    network.stop_task("u")

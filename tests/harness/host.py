@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One agent's host: network and mount namespaces, a state directory, a penstockd in them."""
 
+import contextlib
 import errno
 import itertools
 import json
@@ -48,7 +49,8 @@ class Host:
         host.start()
     """
 
-    def __init__(self, contract, **settings):
+    def __init__(self, contract, state_mib=None, **settings):
+        """`state_mib`: the state directory is a file system of its own, of that size."""
         self.install = f"t{os.getpid()}-{next(_numbers)}"
         self.directory = Path(tempfile.mkdtemp(prefix=f"penstock-{self.install}-", dir="/var/tmp"))
         self.state = self.directory / "state"
@@ -57,6 +59,11 @@ class Host:
         self.agent = None
         self.client = Client(str(self.directory / "api.sock"), contract)
         self._write_config(settings)
+        self.state_is_mounted = state_mib is not None
+        if self.state_is_mounted:
+            self.state.mkdir(mode=0o711)
+            options = f"size={state_mib}m,mode=711"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "penstock-state", self.state], check=True)
         self.holder = subprocess.Popen(
             ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-e", "-c", _HOLDER],
             stdin=subprocess.PIPE,
@@ -87,6 +94,20 @@ class Host:
             **settings,
         }
         self.config.write_text("".join(f"{key} = {value}\n" for key, value in values.items()))
+
+    @contextlib.contextmanager
+    def inject(self, fault, *options):
+        """Within it, system calls of the agent fail or wait, as strace's `inject=` says: "pwrite64:error=ENOSPC"
+        (only SQLite calls that one)."""
+        call = fault.partition(":")[0]
+        argv = ["strace", "-qq", *options, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={fault}"]
+        tracer = subprocess.Popen([*argv, "-p", str(self.agent.pid)])
+        try:
+            eventually(lambda: f"TracerPid:\t{tracer.pid}\n" in Path(f"/proc/{self.agent.pid}/status").read_text())
+            yield
+        finally:
+            tracer.terminate()
+            tracer.wait()
 
     # --- processes in the host ---
 
@@ -249,6 +270,8 @@ class Host:
                 kill_and_wait(pid)  # a janitor, still at work
         self.holder.stdin.close()
         self.holder.wait()
+        if self.state_is_mounted:
+            subprocess.run(["umount", "--lazy", self.state], check=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self):
