@@ -24,6 +24,8 @@
 
 static const char *const kind_names[SG_KIND_COUNT] = {"ports", "icmp", "protocols"};
 
+#define INTERIM_SUFFIX "_interim"
+
 static const struct nft_types kind_keys[SG_KIND_COUNT] = {
 	[SG_KIND_PORTS] = {{NFT_TYPE_IPV4, NFT_TYPE_PROTOCOL, NFT_TYPE_PORT}},
 	[SG_KIND_ICMP] = {{NFT_TYPE_IPV4, NFT_TYPE_ICMP_TYPE, NFT_TYPE_ICMP_CODE}},
@@ -45,10 +47,10 @@ void sg_group_chain_name(const char *group_id, enum sg_variant variant, char nam
 }
 
 struct nft_set sg_group_set_of(const char *group_id, enum sg_direction direction, enum sg_kind kind,
-			       char name[NFT_NAME_SIZE])
+			       enum sg_set_life life, char name[NFT_NAME_SIZE])
 {
-	snprintf(name, NFT_NAME_SIZE, "group_%s_%s_%s", group_id, sg_direction_name(direction),
-		 kind_names[kind]);
+	snprintf(name, NFT_NAME_SIZE, "group_%s_%s_%s%s", group_id, sg_direction_name(direction),
+		 kind_names[kind], life == SG_SET_INTERIM ? INTERIM_SUFFIX : "");
 	return (struct nft_set){.table = SG_TABLE,
 				.name = name,
 				.key = kind_keys[kind],
@@ -79,18 +81,24 @@ bool sg_group_name_split(const char *name, char ret_id[SG_ID_SIZE], const char *
 	return true;
 }
 
-bool sg_group_set_parse(const char *rest, enum sg_direction *ret_direction, enum sg_kind *ret_kind)
+bool sg_group_set_parse(const char *rest, enum sg_direction *ret_direction, enum sg_kind *ret_kind,
+			enum sg_set_life *ret_life)
 {
 	for (int i = 0; i < SG_GROUP_SETS; i++) {
 		enum sg_direction direction = (enum sg_direction)(i / SG_KIND_COUNT);
 		enum sg_kind kind = (enum sg_kind)(i % SG_KIND_COUNT);
 		size_t length = strlen(sg_direction_name(direction));
+		size_t kind_length = strlen(kind_names[kind]);
+		const char *suffix = rest + length + 1 + kind_length;
 
 		if (strncmp(rest, sg_direction_name(direction), length) != 0 ||
-		    rest[length] != '_' || strcmp(rest + length + 1, kind_names[kind]) != 0)
+		    rest[length] != '_' ||
+		    strncmp(rest + length + 1, kind_names[kind], kind_length) != 0 ||
+		    (*suffix && strcmp(suffix, INTERIM_SUFFIX) != 0))
 			continue;
 		*ret_direction = direction;
 		*ret_kind = kind;
+		*ret_life = *suffix ? SG_SET_INTERIM : SG_SET_LASTING;
 		return true;
 	}
 	return false;
@@ -143,8 +151,8 @@ struct sg_element sg_element_from_nft(enum sg_kind kind, const struct nft_elemen
 
 // Lists are sorted by kind: one operation for each run.
 void sg_group_send_elements(struct nft_batch *batch, const char *group_id,
-			    enum sg_direction direction, const struct sg_element_list *list,
-			    sg_elements_operation *operation)
+			    enum sg_direction direction, enum sg_set_life life,
+			    const struct sg_element_list *list, sg_elements_operation *operation)
 {
 	scoped_free struct nft_element *elements = NULL;
 	size_t start = 0;
@@ -159,7 +167,7 @@ void sg_group_send_elements(struct nft_batch *batch, const char *group_id,
 		sg_element_to_nft(&list->elements[i], &elements[i]);
 		if (i + 1 < list->count && list->elements[i + 1].kind == list->elements[i].kind)
 			continue;
-		set = sg_group_set_of(group_id, direction, list->elements[i].kind, name);
+		set = sg_group_set_of(group_id, direction, list->elements[i].kind, life, name);
 		operation(batch, &set, elements + start, i + 1 - start);
 		start = i + 1;
 	}
@@ -176,7 +184,7 @@ static struct nft_rule *rule_start(const char *chain, const char *comment)
 }
 
 void sg_group_add_kind(struct nft_batch *batch, const char *group_id, enum sg_variant variant,
-		       enum sg_kind kind)
+		       enum sg_kind kind, enum sg_set_life life)
 {
 	enum nft_field peer = peer_fields[variant];
 	const struct nft_fields keys[SG_KIND_COUNT] = {
@@ -188,7 +196,7 @@ void sg_group_add_kind(struct nft_batch *batch, const char *group_id, enum sg_va
 	struct nft_rule *rule;
 
 	sg_group_chain_name(group_id, variant, chain);
-	sg_group_set_of(group_id, sg_variant_direction(variant), kind, set);
+	sg_group_set_of(group_id, sg_variant_direction(variant), kind, life, set);
 	rule = rule_start(chain, NULL);
 	if (kind == SG_KIND_ICMP)
 		nft_match_number(rule, NFT_FIELD_PROTOCOL, NFT_CMP_EQ, IPPROTO_ICMP);
@@ -263,7 +271,8 @@ void sg_group_write_chain(struct nft_batch *batch, const struct sg_group_state *
 	nft_chain_flush(batch, SG_TABLE, chain);
 	for (int kind = 0; kind < SG_KIND_COUNT; kind++)
 		if (kinds & 1U << kind)
-			sg_group_add_kind(batch, group->id, variant, (enum sg_kind)kind);
+			sg_group_add_kind(batch, group->id, variant, (enum sg_kind)kind,
+					  SG_SET_LASTING);
 	for (size_t i = 0; i < compiled->reference_count; i++)
 		sg_group_add_reference(batch, group->id, variant, compiled->references[i]);
 }

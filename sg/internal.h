@@ -58,14 +58,18 @@ enum sg_group_object {
 };
 
 void sg_group_chain_name(const char *group_id, enum sg_variant variant, char name[NFT_NAME_SIZE]);
+// Of the sets of one kind and direction: the one that is there as long as the group, and one that
+// is there during a change, see group.c.
+enum sg_set_life { SG_SET_LASTING, SG_SET_INTERIM };
 // Description of a set; its name is written to `name`, which the result points to.
 struct nft_set sg_group_set_of(const char *group_id, enum sg_direction direction, enum sg_kind kind,
-			       char name[NFT_NAME_SIZE]);
+			       enum sg_set_life life, char name[NFT_NAME_SIZE]);
 struct nft_set sg_group_members_of(const char *group_id, char name[NFT_NAME_SIZE]);
 // "group_<id>_..." -> id and what follows it; false for other names.
 bool sg_group_name_split(const char *name, char ret_id[SG_ID_SIZE], const char **ret_rest);
 // Of what follows the id: which set it is; false for other sets.
-bool sg_group_set_parse(const char *rest, enum sg_direction *ret_direction, enum sg_kind *ret_kind);
+bool sg_group_set_parse(const char *rest, enum sg_direction *ret_direction, enum sg_kind *ret_kind,
+			enum sg_set_life *ret_life);
 
 struct sg_element sg_element_from_nft(enum sg_kind kind, const struct nft_element *element);
 void sg_element_to_nft(const struct sg_element *element, struct nft_element *ret_element);
@@ -75,13 +79,13 @@ typedef void sg_elements_operation(struct nft_batch *batch, const struct nft_set
 				   const struct nft_element *elements, size_t count);
 // Of a sorted list, each into the set of its kind.
 void sg_group_send_elements(struct nft_batch *batch, const char *group_id,
-			    enum sg_direction direction, const struct sg_element_list *list,
-			    sg_elements_operation *operation);
+			    enum sg_direction direction, enum sg_set_life life,
+			    const struct sg_element_list *list, sg_elements_operation *operation);
 // What the kernel has of a reference as its comment; two that say the same are the same. free() it.
 char *sg_reference_comment(const struct sg_rule *reference);
 // One rule behind those that the chain has: of a set, of a reference.
 void sg_group_add_kind(struct nft_batch *batch, const char *group_id, enum sg_variant variant,
-		       enum sg_kind kind);
+		       enum sg_kind kind, enum sg_set_life life);
 void sg_group_add_reference(struct nft_batch *batch, const char *group_id, enum sg_variant variant,
 			    const struct sg_rule *reference);
 struct sg_group_state;
@@ -114,6 +118,7 @@ struct sg_group_state {
 	bool doubted;  // its rules are as many as they should be, and may be another's
 	// 1 << sg_kind: the sets that are there. Each has its rule in the chains of its direction.
 	unsigned kinds[SG_DIRECTION_COUNT];
+	unsigned interim[SG_DIRECTION_COUNT]; // likewise: left by a change that did not end
 	struct sg_rules_state rules[SG_DIRECTION_COUNT];
 	size_t users;        // combinations
 	size_t object_count; // seen by the loader

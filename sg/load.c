@@ -48,15 +48,23 @@ static int load_chains(struct sg_vpc *vpc, int netfilter_socket, struct error *e
 
 static void see_group_set(struct sg_vpc *vpc, const char *name)
 {
+	struct sg_group_state *group;
 	enum sg_direction direction;
+	enum sg_set_life life;
 	enum sg_kind kind;
 	char id[SG_ID_SIZE];
 	const char *rest;
 
-	if (sg_group_name_split(name, id, &rest) && sg_group_set_parse(rest, &direction, &kind))
-		sg_group_ensure(vpc, id)->kinds[direction] |= 1U << kind;
-	else
+	if (!sg_group_name_split(name, id, &rest) ||
+	    !sg_group_set_parse(rest, &direction, &kind, &life)) {
 		see_group_object(vpc, name);
+		return;
+	}
+	group = sg_group_ensure(vpc, id);
+	if (life == SG_SET_INTERIM)
+		group->interim[direction] |= 1U << kind;
+	else
+		group->kinds[direction] |= 1U << kind;
 }
 
 static int load_sets(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
@@ -175,7 +183,7 @@ static int load_group_set(struct sg_group_state *group, enum sg_direction direct
 	scoped(nft_element_list_release) struct nft_element_list list = {0};
 	struct sg_element_list *into = &group->rules[direction].elements;
 	char name[NFT_NAME_SIZE];
-	struct nft_set set = sg_group_set_of(group->id, direction, kind, name);
+	struct nft_set set = sg_group_set_of(group->id, direction, kind, SG_SET_LASTING, name);
 
 	if (nft_elements_dump(netfilter_socket, &set, &list, err) < 0)
 		return -err->code;
@@ -201,8 +209,11 @@ static bool group_is_whole(const struct sg_group_state *group)
 	for (int i = 0; i < SG_VARIANT_COUNT; i++) {
 		enum sg_direction direction = sg_variant_direction((enum sg_variant)i);
 
-		if (group->rule_counts[i] != (size_t)__builtin_popcount(group->kinds[direction]) +
-						     rules[direction].reference_count)
+		// An interim set is there in the same transactions as its rules.
+		if (group->rule_counts[i] !=
+		    (size_t)__builtin_popcount(group->kinds[direction]) +
+			    (size_t)__builtin_popcount(group->interim[direction]) +
+			    rules[direction].reference_count)
 			return false;
 	}
 	return true;

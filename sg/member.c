@@ -108,6 +108,10 @@ static bool same_place(const struct sg_member_state *one, const struct sg_member
 }
 
 // Other groups for the same interface and address: only what differs, so counters go on.
+// Memberships are added first. The combination is one element of a hash map, which the kernel
+// replaces from one moment to the next. Until the next transaction the old memberships and the old
+// combination's chains remain, for packets that have read the old combination already (see
+// group.c).
 static void send_regroup(struct nft_batch *batch, const struct sg_member_state *old,
 			 const struct sg_member_state *new)
 {
@@ -115,10 +119,12 @@ static void send_regroup(struct nft_batch *batch, const struct sg_member_state *
 
 	sg_member_label(new, label);
 	nft_batch_set_owner(batch, label);
+	send_memberships(batch, new, label, old->combination, nft_elements_add);
+	nft_batch_barrier(batch);
 	send_combination(batch, old, label, nft_elements_delete);
 	send_combination(batch, new, label, nft_elements_add);
+	nft_batch_barrier(batch);
 	send_memberships(batch, old, label, new->combination, nft_elements_delete);
-	send_memberships(batch, new, label, old->combination, nft_elements_add);
 }
 
 static struct sg_index *index_of(struct sg_vpc *vpc, bool balancer)

@@ -29,8 +29,8 @@
 // groups, members and combinations from the table itself. What is incomplete is removed then.
 //
 // A changed group takes effect at once for new connections; tracked ones live on (revokeMode aws).
-// What the old and the new rules both allow is allowed throughout: a change that moves something
-// from one kind of set to another is sent as two transactions, additions first.
+// What the old and the new rules, or groups of a member, both allow is allowed throughout: changes
+// are sent as up to three transactions, additions first (group.c says why).
 // Setting what stands already adds no operation; removing what is gone neither.
 //
 // Balancers (network load balancers that keep the client's address). What a client sends to a

@@ -16,9 +16,9 @@
 //   }
 //
 // NAT chains see the first packet of a connection only: conntrack carries on with it,
-// whatever becomes of these rules. A resize replaces one map and one rule in one
-// transaction, so each new connection meets either the old targets or the new ones; one on its
-// way through the old rule to the new map finds a target too, as that has no fewer elements.
+// whatever becomes of these rules. A resize replaces one map and then one rule, so each new
+// connection meets either the old targets or the new ones: the map has an element for each number
+// that the rule before or after may draw.
 //
 // A target that calls its own VIP and is chosen would see its own address as the source
 // and answer itself directly; its connection is given the VIP as the source instead.

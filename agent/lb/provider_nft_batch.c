@@ -32,14 +32,30 @@ static void group_name(const char *id, char name[NFT_NAME_SIZE])
 
 // ---- Groups
 
-// A packet may be at the rule as it was and at the map as it is: the map has something for each
-// number that the rule before could draw.
-static void fill_group_map(struct nft_batch *batch, const struct nft_set *map,
-			   const struct lb_nft_served_group *group, size_t drawn_before)
+static struct nft_set group_map(const char *id, char name[NFT_NAME_SIZE])
 {
+	group_name(id, name);
+	return (struct nft_set){.table = LB_NFT_TABLE,
+				.name = name,
+				.key = NFT_TYPES(NFT_TYPE_NUMBER),
+				.data = NFT_TYPES(NFT_TYPE_IPV4, NFT_TYPE_PORT)};
+}
+
+// The map is made if need be, emptied and filled. It has something for each number that the rule
+// before and the rule after may draw. `before` may be NULL.
+static void put_group_map(struct nft_batch *batch, const struct lb_nft_served_group *before,
+			  const struct lb_nft_served_group *group)
+{
+	size_t drawn_before = before ? before->count : 0;
 	size_t count = group->count > drawn_before ? group->count : drawn_before;
 	scoped_free struct nft_element *elements = lb_allocate(count, sizeof(*elements));
+	char name[NFT_NAME_SIZE];
+	struct nft_set map = group_map(group->id, name);
 
+	nft_set_add(batch, &map);
+	nft_set_flush(batch, LB_NFT_TABLE, name);
+	if (group->count == 0)
+		return;
 	for (size_t i = 0; i < count; i++) {
 		const struct lb_endpoint *endpoint = &group->endpoints[i % group->count];
 
@@ -47,28 +63,20 @@ static void fill_group_map(struct nft_batch *batch, const struct nft_set *map,
 		nft_value_add_ipv4(&elements[i].data, endpoint->address);
 		nft_value_add_port(&elements[i].data, endpoint->port);
 	}
-	nft_elements_add(batch, map, elements, count);
+	nft_elements_add(batch, &map, elements, count);
 }
 
-// Chain and map are made if need be, emptied and filled. `before` may be NULL.
-static void put_group(struct nft_batch *batch, const struct lb_nft_served_group *before,
-		      const struct lb_nft_served_group *group)
+// The chain is made if need be, emptied and filled.
+static void put_group_rule(struct nft_batch *batch, const struct lb_nft_served_group *group)
 {
 	char name[NFT_NAME_SIZE];
-	struct nft_set map = {.table = LB_NFT_TABLE,
-			      .name = name,
-			      .key = NFT_TYPES(NFT_TYPE_NUMBER),
-			      .data = NFT_TYPES(NFT_TYPE_IPV4, NFT_TYPE_PORT)};
 	struct nft_rule *rule;
 
 	group_name(group->id, name);
 	nft_chain_add(batch, &(struct nft_chain){.table = LB_NFT_TABLE, .name = name});
-	nft_set_add(batch, &map);
 	nft_chain_flush(batch, LB_NFT_TABLE, name);
-	nft_set_flush(batch, LB_NFT_TABLE, name);
 	if (group->count == 0)
 		return;
-	fill_group_map(batch, &map, group, before ? before->count : 0);
 	rule = nft_rule_new(LB_NFT_TABLE, name, NULL);
 	nft_match_number(rule, NFT_FIELD_FAMILY, NFT_CMP_EQ, NFPROTO_IPV4);
 	nft_match_number(rule, NFT_FIELD_PROTOCOL, NFT_CMP_EQ, IPPROTO_TCP);
@@ -322,6 +330,37 @@ static void put_table(struct nft_batch *batch, const char *comment)
 	add_hairpin_rule(batch);
 }
 
+// The kernel switches rules before elements, in one transaction too: a rule that draws from more
+// numbers than the one before waits until the map has them.
+static void change_groups(struct nft_batch *batch, const struct lb_nft_served *before,
+			  const struct lb_nft_served *after)
+{
+	bool grown = false;
+
+	for (const struct lb_nft_served_group *group = after->groups; group; group = group->next) {
+		const struct lb_nft_served_group *applied =
+			lb_nft_served_group_find(before, group->id);
+
+		if (groups_equal(applied, group))
+			continue;
+		put_group_map(batch, applied, group);
+		grown |= applied && applied->count > 0 && group->count > applied->count;
+	}
+	if (grown)
+		nft_batch_barrier(batch);
+	for (const struct lb_nft_served_group *group = after->groups; group; group = group->next)
+		if (!groups_equal(lb_nft_served_group_find(before, group->id), group))
+			put_group_rule(batch, group);
+}
+
+static bool has_removed_group(const struct lb_nft_served *before, const struct lb_nft_served *after)
+{
+	for (const struct lb_nft_served_group *group = before->groups; group; group = group->next)
+		if (!lb_nft_served_group_find(after, group->id))
+			return true;
+	return false;
+}
+
 void lb_nft_plan_batch(const struct lb_nft_served *before, const struct lb_nft_served *after,
 		       const char *new_table, struct nft_batch *batch)
 {
@@ -332,14 +371,11 @@ void lb_nft_plan_batch(const struct lb_nft_served *before, const struct lb_nft_s
 		put_table(batch, new_table);
 		before = &nothing;
 	}
-	for (const struct lb_nft_served_group *group = after->groups; group; group = group->next) {
-		const struct lb_nft_served_group *standing =
-			lb_nft_served_group_find(before, group->id);
-
-		if (!groups_equal(standing, group))
-			put_group(batch, standing, group);
-	}
+	change_groups(batch, before, after);
 	change_services(batch, before, after); // after their chains, before those that go
+	if (has_removed_group(before, after))
+		nft_batch_barrier(
+			batch); // connections may be on their way from the map to the chain
 	for (const struct lb_nft_served_group *group = before->groups; group; group = group->next)
 		if (!lb_nft_served_group_find(after, group->id))
 			delete_group(batch, group->id);

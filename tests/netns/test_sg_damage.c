@@ -4,6 +4,9 @@
 
 #include <errno.h>
 
+#include "agent/base/scope.h"
+#include "sg/internal.h"
+
 // A mirror that could not be read again is no empty table: what it does not know stands.
 static void test_unread_mirror_takes_nothing(void **state)
 {
@@ -213,6 +216,51 @@ static void test_constant_chains_are_written_anew(void **state)
 	assert_int_equal(sets[1], sets[0]);
 }
 
+// A change of rules that ended in the middle, as group.c describes it: the interim set is there.
+static void add_interim_set(void)
+{
+	char name[NFT_NAME_SIZE];
+	struct nft_set set =
+		sg_group_set_of("sg-web", SG_INGRESS, SG_KIND_PORTS, SG_SET_INTERIM, name);
+
+	nft_set_add(batch, &set);
+	sg_group_add_kind(batch, "sg-web", SG_VARIANT_INGRESS, SG_KIND_PORTS, SG_SET_INTERIM);
+	sg_group_add_kind(batch, "sg-web", SG_VARIANT_BALANCED, SG_KIND_PORTS, SG_SET_INTERIM);
+	assert_int_equal(commit(), 0);
+	open_vpc();
+}
+
+static void test_a_change_that_did_not_end(void **state)
+{
+	struct sg_rule wider = web;
+	size_t chains[3], sets[3], rules[3];
+	struct error err = {0};
+
+	(void)state;
+	add_group("sg-web", &web);
+	assert_int_equal(commit(), 0);
+	count_objects(&chains[0], &sets[0], &rules[0]);
+	// Begun again as it was, or with another change that needs such a set.
+	wider.cidr = (struct ipv4_cidr){0, 0};
+	for (int i = 0; i < 2; i++) {
+		add_interim_set();
+		add_group("sg-web", i == 0 ? &web : &wider);
+		assert_int_equal(commit(), 0);
+		open_vpc();
+		add_group("sg-web", i == 0 ? &web : &wider);
+		assert_int_equal(nft_batch_count(batch), 0);
+		count_objects(&chains[1], &sets[1], &rules[1]);
+		assert_int_equal(sets[1], sets[0]);
+		assert_int_equal(rules[1], rules[0]);
+	}
+	add_interim_set();
+	assert_ok(sg_group_remove(vpc, batch, "sg-web", &err), &err);
+	assert_int_equal(commit(), 0);
+	count_objects(&chains[2], &sets[2], &rules[2]);
+	assert_int_equal(sets[2] + 3, sets[0]); // members, ingress_ports, egress_protocols
+	assert_int_equal(chains[2] + SG_VARIANT_COUNT, chains[0]);
+}
+
 static void add_chain_of_an_earlier_version(const char *table, const char *name)
 {
 	const struct nft_chain chain = {.table = table,
@@ -270,6 +318,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_damaged_group_is_made_again, table_setup,
 						table_teardown),
 		cmocka_unit_test_setup_teardown(test_constant_chains_are_written_anew, table_setup,
+						table_teardown),
+		cmocka_unit_test_setup_teardown(test_a_change_that_did_not_end, table_setup,
 						table_teardown),
 		cmocka_unit_test_setup_teardown(test_a_table_of_an_earlier_version, table_setup,
 						table_teardown),

@@ -90,6 +90,32 @@ static void test_one_group_changes(void **state)
 	lb_nft_served_release(&served);
 }
 
+// The map has the second target before a rule draws it, also where a shrink left an element there.
+static void test_a_group_grows(void **state)
+{
+	const struct lb_plan_group small[] = {{"b", one, 1}}, large[] = {{"b", two, 2}};
+	const struct lb_plan shrink = {.groups = small, .group_count = 1};
+	const struct lb_plan grow = {.groups = large, .group_count = 1};
+	struct lb_nft_served served = {0};
+	scoped_free char *shrunk = NULL, *grown = NULL;
+	const char *map, *barrier, *rule;
+
+	(void)state;
+	everything(&served);
+	shrunk = operations(&served, &shrink);
+	assert_null(strstr(shrunk, "barrier\n"));
+	grown = operations(&served, &grow);
+	map = strstr(grown, "add elements: penstock_lb group-b\n");
+	barrier = strstr(grown, "barrier\n");
+	rule = strstr(grown, "add rule: inet penstock_lb group-b\n");
+	assert_non_null(map);
+	assert_non_null(barrier);
+	assert_non_null(rule);
+	assert_true(strstr(grown, "delete elements: penstock_lb group-b") < map);
+	assert_true(map < barrier && barrier < rule);
+	lb_nft_served_release(&served);
+}
+
 static void test_a_group_goes(void **state)
 {
 	const char *const removed[] = {"a"};
@@ -106,7 +132,8 @@ static void test_a_group_goes(void **state)
 	text = operations(&served, &plan);
 	assert_null(strstr(text, "group-b"));
 	assert_null(strstr(text, "hairpin")); // both addresses and the VIP are still in use
-	assert_true(strstr(text, "services") <
+	assert_true(strstr(text, "services") < strstr(text, "barrier\n"));
+	assert_true(strstr(text, "barrier\n") <
 		    strstr(text, "delete chain: inet penstock_lb group-a"));
 	assert_null(lb_nft_served_group_find(&served, "a"));
 	assert_int_equal(served.service_count, 1);
@@ -118,6 +145,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nothing_changes),
 		cmocka_unit_test(test_one_group_changes),
+		cmocka_unit_test(test_a_group_grows),
 		cmocka_unit_test(test_a_group_goes),
 	};
 

@@ -226,7 +226,7 @@ static void test_life_of_groups(void **state)
 	add_step(&text, "a reference becomes a CIDR", &batch);
 	web_rules[0].to_port = 82;
 	assert_int_equal(sg_group_set(&vpc, batch, &web, &err), 0);
-	add_step(&text, "a wider range: elements only", &batch);
+	add_step(&text, "a wider range, by way of an interim set", &batch);
 	assert_int_equal(sg_group_remove(&vpc, batch, "sg-web", &err), -EBUSY);
 	assert_int_equal(sg_member_remove(&vpc, batch, "eni-2", &err), 0);
 	assert_int_equal(sg_member_remove(&vpc, batch, "eni-2", &err), 0);
