@@ -125,7 +125,7 @@ static void configure_eth0(struct nl_sock *socket, const struct netif_eni *eni)
 	struct inet_route all = {.type = RTN_UNICAST, .via = eni->gateway};
 
 	assert_int_equal(link_find(socket, "eth0", LINK_WITHOUT_STATS, &eth0, &err), 1);
-	assert_false(eth0.up);
+	assert_true(eth0.up);
 	assert_int_equal(eth0.mtu, eni->mtu);
 	assert_memory_equal(&eth0.mac, &eni->mac, sizeof(eth0.mac));
 	address.index = gateway.index = all.index = eth0.index;

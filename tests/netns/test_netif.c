@@ -278,6 +278,39 @@ static void test_veth_without_ipv6(void **state)
 	assert_string_equal(mode, "1\n");
 }
 
+static struct link_info eth0_of(int task_fd)
+{
+	held_fd int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	scoped_visit struct namespace_visit visit = NAMESPACE_VISIT(here);
+	__attribute__((cleanup(rtnl_close))) struct nl_sock *socket = NULL;
+	struct link_info link;
+	struct error err = {0};
+
+	assert_ok(namespace_enter(&visit, task_fd, &err), &err);
+	assert_ok(rtnl_open(&socket, &err), &err);
+	assert_int_equal(link_find(socket, "eth0", LINK_WITHOUT_STATS, &link, &err), 1);
+	return link;
+}
+
+// The task's end is up before the VPC's end: see veth.c. Until the VPC's end goes up, which is
+// after the policy is committed, it has no carrier, and no packet passes.
+static void test_veth_end_of_the_task_is_up_first(void **state)
+{
+	struct netif_eni eni = eni_of(NETIF_ENI_VETH, "eni-1", 0x0a000105);
+	held_fd int task_fd = eni_make(netif, &eni);
+	struct link_info eth0 = eth0_of(task_fd);
+	struct error err = {0};
+
+	(void)state;
+	assert_true(eth0.up && !eth0.carrier);
+	assert_false(interface_of(&eni).up);
+	assert_ok(netif_eni_link(netif, &eni, &err), &err);
+	assert_true(eth0_of(task_fd).carrier && interface_of(&eni).carrier);
+	assert_ok(netif_eni_unlink(netif, eni.vpc, eni.eni_id, &err), &err);
+	eth0 = eth0_of(task_fd);
+	assert_true(eth0.up && !eth0.carrier);
+}
+
 static void test_no_descriptor_leaks(void **state)
 {
 	struct netif_eni tap = eni_of(NETIF_ENI_TAP, "eni-1", 0x0a000105),
@@ -341,6 +374,7 @@ int main(void)
 		TEST(test_veth_after_crash),
 		TEST(test_veth_unfinished),
 		TEST(test_veth_without_ipv6),
+		TEST(test_veth_end_of_the_task_is_up_first),
 		TEST(test_no_descriptor_leaks),
 		TEST(test_reap_many),
 	};
