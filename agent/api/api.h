@@ -103,7 +103,7 @@ struct api_backend {
 
 enum {
 	API_BODY_BYTES_MAX = 1024 * 1024,
-	API_CONNECTIONS_DEFAULT = 64,
+	API_CONNECTIONS_DEFAULT = 128,
 	API_REQUEST_DEADLINE_DEFAULT_MS = 30000,
 	API_FOLLOW_BUFFER_DEFAULT_BYTES = 256 * 1024,
 	API_FOLLOW_LAG_DEFAULT = 2000,
@@ -126,6 +126,9 @@ struct api_options {
 int api_open(const struct api_options *options, struct api **ret_api, struct error *err);
 // Closes the socket, removes its file and cuts all connections. NULL is fine.
 void api_close(struct api *api);
+
+// Serves a connected socket that was not accepted here, and owns it from now on.
+void api_serve(struct api *api, int fd);
 
 // Whether this turn holds a reply that promises something: the commit must be durable.
 bool api_turn_acknowledges(const struct api *api);

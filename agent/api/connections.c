@@ -1,319 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "agent/api/connections.h"
+
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <event2/http.h>
 
-#include "agent/api/connections.h"
+#include "agent/api/admission.h"
 #include "agent/base/clock.h"
+#include "agent/base/log.h"
 #include "agent/base/scope.h"
 
 enum {
 	SWEEP_SECONDS = 1,
-	GROUPS_ON_STACK = 256,
-	WRITERS_SHARE = 8, // one connection of so many is kept for those who may write
+	READ_BYTES = 16 * 1024,
+	ACCEPTS_PER_TURN = 32,
 	STRANGERS_MAX = 8,
-	STRANGER_INPUT_BYTES_MAX = 64 * 1024,
+	REFUSALS_MAX = 256, // at a time; while there are as many, nobody is accepted
+	// A refused client has so long to send a request's head, and to read why.
+	REFUSAL_DEADLINE_MS = 2000,
+	// Of a refused request's body; a client that reads only when it has sent all of it sees
+	// the reply all the same.
+	DISCARD_BYTES_MAX = 2 * 1024 * 1024,
 };
 
 struct connections {
 	struct event_base *base;
 	struct connection_limits limits;
-	struct event *meet;  // activated by hand: new connections have their descriptors now
-	struct event *sweep; // pending only while there are connections
-	struct connection *first;
-	unsigned count;
+	struct connection_ops ops;
+	struct connection_list list;
+	int listen_fd;
+	struct event *acceptable;
+	struct event *sweep; // pending only while there is something to look at
+	bool paused;         // nobody is accepted
 };
 
-// --- Who is there ---
+// --- For how long ---
 
-static bool groups_contain(const gid_t *groups, size_t count, gid_t group)
+static void deadline_set(struct connection *connection, unsigned ms)
 {
-	for (size_t i = 0; i < count; i++)
-		if (groups[i] == group)
-			return true;
-	return false;
+	connection->deadline_us = clock_monotonic_us() + (int64_t)ms * 1000;
 }
 
-static enum access access_of(const struct connection_limits *limits, const struct ucred *peer,
-			     const gid_t *groups, size_t count)
+void connection_await(struct connection *connection)
 {
-	const struct {
-		gid_t group;
-		enum access access;
-	} grants[] = {{limits->writer_gid, ACCESS_WRITE}, {limits->reader_gid, ACCESS_READ}};
-
-	if (peer->uid == 0 || peer->uid == geteuid())
-		return ACCESS_WRITE;
-	for (size_t i = 0; i < ARRAY_LENGTH(grants); i++)
-		if (grants[i].group != (gid_t)-1 &&
-		    (peer->gid == grants[i].group ||
-		     groups_contain(groups, count, grants[i].group)))
-			return grants[i].access;
-	return ACCESS_NONE;
-}
-
-static void peer_identify(const struct connection_limits *limits, struct connection *connection)
-{
-	gid_t few[GROUPS_ON_STACK];
-	scoped_free gid_t *many = NULL;
-	gid_t *groups = few;
-	struct ucred peer;
-	socklen_t size = sizeof(peer), group_bytes = sizeof(few);
-
-	connection->access = ACCESS_NONE;
-	if (getsockopt(connection->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
-		return;
-	connection->pid = peer.pid;
-	connection->uid = peer.uid;
-	if (getsockopt(connection->fd, SOL_SOCKET, SO_PEERGROUPS, few, &group_bytes) < 0) {
-		if (errno != ERANGE) // which sets group_bytes to what it takes
-			return;
-		many = malloc(group_bytes);
-		if (!many ||
-		    getsockopt(connection->fd, SOL_SOCKET, SO_PEERGROUPS, many, &group_bytes) < 0)
-			return;
-		groups = many;
-	}
-	connection->access = access_of(limits, &peer, groups, group_bytes / sizeof(gid_t));
-}
-
-// --- How many, and for how long ---
-
-static int64_t deadline_from_now(const struct connections *connections)
-{
-	return clock_monotonic_us() + (int64_t)connections->limits.deadline_ms * 1000;
-}
-
-static bool socket_inode(int fd, ino_t *ret_inode)
-{
-	struct stat status;
-
-	if (fd < 0 || fstat(fd, &status) < 0 || !S_ISSOCK(status.st_mode))
-		return false;
-	*ret_inode = status.st_ino;
-	return true;
-}
-
-static bool is_alive(const struct connection *connection)
-{
-	ino_t inode;
-
-	return connection->fd < 0 ||
-	       (socket_inode(connection->fd, &inode) && inode == connection->inode);
-}
-
-// Open, and its peer has not gone away.
-static bool is_present(const struct connection *connection)
-{
-	struct pollfd peer = {.fd = connection->fd, .events = POLLRDHUP};
-
-	return connection->fd < 0 || (is_alive(connection) && poll(&peer, 1, 0) == 0);
-}
-
-// Whether peers hold more of them: evhttp hears of an end later than of a beginning.
-static bool exceeds(const struct connections *connections, enum standing standing, unsigned max)
-{
-	unsigned listed = 0, present = 0;
-
-	for (const struct connection *c = connections->first; c; c = c->next)
-		listed += c->standing == standing;
-	if (listed <= max)
-		return false;
-	for (const struct connection *c = connections->first; c; c = c->next)
-		present += c->standing == standing && is_present(c);
-	return present > max;
-}
-
-static void unlink_at(struct connections *connections, struct connection **place)
-{
-	struct connection *connection = *place;
-
-	*place = connection->next;
-	connections->count--;
-	free(connection);
-	if (connections->count == 0)
-		event_del(connections->sweep);
-}
-
-static void sweep(evutil_socket_t fd, short what, void *context)
-{
-	struct connections *connections = context;
-	struct connection **place = &connections->first;
-	int64_t now_us = clock_monotonic_us();
-
-	(void)fd;
-	(void)what;
-	while (*place) {
-		struct connection *connection = *place;
-
-		if (!is_alive(connection)) {
-			unlink_at(connections, place);
-			continue;
-		}
-		if (connection->fd >= 0 && connection->deadline_us < now_us)
-			shutdown(connection->fd, SHUT_RDWR);
-		place = &connection->next;
-	}
-}
-
-// A request is read before it is known what it asks for. A stranger's never gets whole, nor an
-// answer, when its body is longer than this; in chunks it does, up to the limit of all bodies:
-// hence so few strangers at a time.
-static void keep_apart(const struct connections *connections, struct connection *stranger)
-{
-	stranger->standing = STANDING_STRANGER;
-	stranger->input_bytes_max = STRANGER_INPUT_BYTES_MAX;
-	if (exceeds(connections, STANDING_STRANGER, STRANGERS_MAX))
-		shutdown(stranger->fd, SHUT_RDWR);
-}
-
-static void admit(const struct connections *connections, struct connection *connection)
-{
-	unsigned max = connections->limits.max;
-
-	if (connection->access != ACCESS_WRITE)
-		max -= max / WRITERS_SHARE;
-	connection->standing = STANDING_ADMITTED;
-	if (!exceeds(connections, STANDING_ADMITTED, max))
-		return;
-	connection->standing = STANDING_REFUSED;
-	if (exceeds(connections, STANDING_REFUSED, connections->limits.max))
-		shutdown(connection->fd, SHUT_RDWR);
-}
-
-// Runs right after evhttp accepted: only now do the bufferevents have their descriptors.
-static void meet(evutil_socket_t fd, short what, void *context)
-{
-	struct connections *connections = context;
-
-	(void)fd;
-	(void)what;
-	for (struct connection *c = connections->first; c; c = c->next) {
-		if (c->fd >= 0)
-			continue;
-		c->fd = bufferevent_getfd(c->bufferevent);
-		if (!socket_inode(c->fd, &c->inode)) {
-			c->fd = -1;
-			continue;
-		}
-		peer_identify(&connections->limits, c);
-		if (c->access == ACCESS_NONE)
-			keep_apart(connections, c);
-		else
-			admit(connections, c);
-	}
-}
-
-// A bufferevent at the address of an old one: the old connection is gone.
-static void forget_predecessor(struct connections *connections,
-			       const struct bufferevent *bufferevent)
-{
-	struct connection *old = connections_find(connections, bufferevent);
-
-	if (old)
-		connections_forget(connections, old);
-}
-
-// Who came first is met first.
-static void append(struct connections *connections, struct connection *connection)
-{
-	struct connection **end = &connections->first;
-
-	while (*end)
-		end = &(*end)->next;
-	*end = connection;
-}
-
-// A connection whose unread input exceeds its limit is shut down. A high read watermark must not be
-// used for this: while the input stands at the mark and evhttp does not drain it,
-// bufferevent_inbuf_wm_check() of libevent 2.1 schedules the read callback again and again, and
-// event_base_loop() never returns.
-static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *context)
-{
-	struct connections *connections = context;
-	struct connection *connection = connections->first;
-
-	if (info->n_added == 0)
-		return;
-	while (connection && connection->input != input)
-		connection = connection->next;
-	if (connection && connection->fd >= 0 &&
-	    evbuffer_get_length(input) > connection->input_bytes_max)
-		shutdown(connection->fd, SHUT_RDWR);
-}
-
-static struct bufferevent *make_bufferevent(struct event_base *base, void *context)
-{
-	struct connections *connections = context;
-	const struct timeval interval = {.tv_sec = SWEEP_SECONDS};
-	struct bufferevent *bufferevent = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-	struct connection *connection = calloc(1, sizeof(*connection));
-
-	if (!bufferevent || !connection)
-		abort(); // out of memory, as everywhere
-	evbuffer_add_cb(bufferevent_get_input(bufferevent), on_input, connections);
-	forget_predecessor(connections, bufferevent);
-	connection->bufferevent = bufferevent;
-	connection->input = bufferevent_get_input(bufferevent);
-	connection->input_bytes_max = connections->limits.input_bytes_max;
-	connection->fd = -1;
-	connection->deadline_us = deadline_from_now(connections);
-	append(connections, connection);
-	if (connections->count++ == 0)
-		event_add(connections->sweep, &interval);
-	event_active(connections->meet, 0, 0);
-	return bufferevent;
-}
-
-int connections_open(struct event_base *base, struct evhttp *http,
-		     const struct connection_limits *limits, struct connections **ret_connections,
-		     struct error *err)
-{
-	struct connections *connections = calloc(1, sizeof(*connections));
-
-	if (!connections)
-		return error_set(err, ENOMEM, "api: out of memory");
-	connections->base = base;
-	connections->limits = *limits;
-	connections->meet = event_new(base, -1, 0, meet, connections);
-	connections->sweep = event_new(base, -1, EV_PERSIST, sweep, connections);
-	if (!connections->meet || !connections->sweep) {
-		connections_close(connections);
-		return error_set(err, ENOMEM, "api: out of memory");
-	}
-	evhttp_set_bevcb(http, make_bufferevent, connections);
-	*ret_connections = connections;
-	return 0;
-}
-
-void connections_close(struct connections *connections)
-{
-	if (!connections)
-		return;
-	while (connections->first)
-		unlink_at(connections, &connections->first);
-	if (connections->meet)
-		event_free(connections->meet);
-	if (connections->sweep)
-		event_free(connections->sweep);
-	free(connections);
-}
-
-struct connection *connections_find(struct connections *connections,
-				    const struct bufferevent *bufferevent)
-{
-	for (struct connection *c = connections->first; c; c = c->next)
-		if (c->bufferevent == bufferevent)
-			return c;
-	return NULL;
+	deadline_set(connection, connection->all->limits.deadline_ms);
 }
 
 void connection_busy(struct connection *connection)
@@ -321,17 +56,409 @@ void connection_busy(struct connection *connection)
 	connection->deadline_us = INT64_MAX;
 }
 
-void connection_replied(struct connections *connections, struct connection *connection)
+static void accept_pause(struct connections *connections, bool pause)
 {
-	connection->deadline_us = deadline_from_now(connections);
+	if (connections->paused == pause || !connections->acceptable)
+		return;
+	connections->paused = pause;
+	if (pause)
+		event_del(connections->acceptable);
+	else
+		event_add(connections->acceptable, NULL);
 }
 
-void connections_forget(struct connections *connections, struct connection *connection)
+static void connection_free(struct connection *connection)
 {
-	for (struct connection **place = &connections->first; *place; place = &(*place)->next) {
-		if (*place == connection) {
-			unlink_at(connections, place);
+	struct connections *connections = connection->all;
+
+	if (connection->owner)
+		connections->ops.gone(connection, connections->ops.context);
+	TAILQ_REMOVE(&connections->list, connection, link);
+	event_free(connection->readable);
+	event_free(connection->writable);
+	evbuffer_free(connection->output);
+	request_reader_reset(&connection->reader);
+	buffer_release(&connection->input);
+	close_fd(&connection->fd);
+	free(connection);
+}
+
+// Accepting goes on here as well: it was paused for too many refusals, or for want of descriptors.
+static void on_sweep(evutil_socket_t fd, short what, void *context)
+{
+	struct connections *connections = context;
+	struct connection *connection = TAILQ_FIRST(&connections->list);
+	int64_t now_us = clock_monotonic_us();
+
+	(void)fd;
+	(void)what;
+	while (connection) {
+		struct connection *next = TAILQ_NEXT(connection, link);
+
+		if (connection->deadline_us < now_us)
+			connection_free(connection);
+		connection = next;
+	}
+	accept_pause(connections, false);
+	if (TAILQ_EMPTY(&connections->list))
+		event_del(connections->sweep);
+}
+
+// --- Replies ---
+
+struct evbuffer *connection_output(struct connection *connection)
+{
+	return connection->output;
+}
+
+// Gives the kernel what it takes; true when that was all. Errors make it broken and empty.
+static bool output_write(struct connection *connection)
+{
+	while (evbuffer_get_length(connection->output) > 0) {
+		if (evbuffer_write(connection->output, connection->fd) >= 0 || errno == EINTR)
+			continue;
+		if (errno == EAGAIN) {
+			event_add(connection->writable, NULL);
+			return false;
+		}
+		connection->broken = true;
+		evbuffer_drain(connection->output, evbuffer_get_length(connection->output));
+	}
+	return true;
+}
+
+void connection_flush(struct connection *connection)
+{
+	if (output_write(connection))
+		event_add(connection->writable, NULL);
+}
+
+void connection_cut(struct connection *connection)
+{
+	connection->broken = true;
+	event_add(connection->writable, NULL);
+}
+
+bool connection_may_keep(const struct connection *connection)
+{
+	return connection->reader.request.keep_alive && !connection->unread &&
+	       connection->standing == STANDING_ADMITTED;
+}
+
+// Reading goes on: with what was read ahead already, if there is such.
+static void read_next(struct connection *connection)
+{
+	event_add(connection->readable, NULL);
+	if (connection->input.length > 0)
+		event_active(connection->readable, EV_READ, 0);
+}
+
+// Closing a socket with unread input would reset it under a client that is still sending, and many
+// clients then never look for the reply.
+static void discard_begin(struct connection *connection)
+{
+	shutdown(connection->fd, SHUT_WR);
+	connection->discard_left = DISCARD_BYTES_MAX;
+	deadline_set(connection, REFUSAL_DEADLINE_MS);
+	event_add(connection->readable, NULL);
+}
+
+// The reply is with the kernel.
+static void answer_end(struct connection *connection)
+{
+	connection->answered = false;
+	if (connection->keep)
+		read_next(connection);
+	else if (connection->unread)
+		discard_begin(connection);
+	else
+		connection_free(connection);
+}
+
+static void answered(struct connection *connection, bool keep)
+{
+	request_reader_reset(&connection->reader);
+	connection->large = false;
+	connection->answered = true;
+	connection->keep = keep;
+	connection_await(connection);
+}
+
+void connection_answered(struct connection *connection, bool keep)
+{
+	answered(connection, keep);
+	connection->owner = NULL;
+	// The ordinary case needs no further turn of the loop.
+	if (output_write(connection) && keep && !connection->broken)
+		answer_end(connection);
+	else if (evbuffer_get_length(connection->output) == 0)
+		event_add(connection->writable, NULL);
+}
+
+void connection_answered_last(struct connection *connection)
+{
+	answered(connection, false);
+	connection_flush(connection);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *context)
+{
+	struct connection *connection = context;
+	struct connections *connections = connection->all;
+
+	(void)fd;
+	(void)what;
+	if (!connection->broken && !output_write(connection))
+		return;
+	if (connection->broken) {
+		connection_free(connection);
+		return;
+	}
+	if (connection->owner)
+		connections->ops.drained(connection, connections->ops.context);
+	if (connection->answered && !connection->owner && !connection->broken &&
+	    evbuffer_get_length(connection->output) == 0)
+		answer_end(connection);
+}
+
+// --- Requests ---
+
+static void request_end(struct connection *connection, bool unread)
+{
+	event_del(connection->readable);
+	connection->unread = unread;
+	connection_busy(connection);
+}
+
+static void request_refuse(struct connection *connection, unsigned status, const char *why)
+{
+	const struct connection_ops *ops = &connection->all->ops;
+
+	if (status) {
+		connection->reader.fault_status = status;
+		connection->reader.fault = why;
+	}
+	request_end(connection, true);
+	ops->fault(connection, ops->context);
+}
+
+static bool large_body_may_come(struct connection *connection)
+{
+	const struct connections *connections = connection->all;
+
+	return large_body_admit(&connections->limits, &connections->list, connection);
+}
+
+static bool body_is_large(const struct request *request)
+{
+	return request->content_length > CONNECTION_SMALL_BODY ||
+	       request->body.length > CONNECTION_SMALL_BODY;
+}
+
+// The head is whole. False: the request is read no further.
+static bool head_take(struct connection *connection)
+{
+	static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	const struct connection_ops *ops = &connection->all->ops;
+	const struct request *request = &connection->reader.request;
+
+	if (!ops->head(connection, ops->context)) {
+		request_end(connection, request->has_body);
+		return false;
+	}
+	if (request->has_body && request->expects_continue && request->minor == 1) {
+		evbuffer_add(connection->output, go_on, strlen(go_on));
+		connection_flush(connection);
+	}
+	return true;
+}
+
+// The next step of the request; false: nothing more is to be read now.
+static bool input_take(struct connection *connection)
+{
+	static const char busy[] = "too many large requests are being read";
+	const struct connection_ops *ops = &connection->all->ops;
+	struct buffer *input = &connection->input;
+	size_t taken;
+	enum request_progress progress =
+		request_reader_feed(&connection->reader, buffer_text(input), input->length, &taken);
+
+	input->length -= taken;
+	if (taken > 0)
+		memmove(input->data, input->data + taken, input->length);
+	if (progress == REQUEST_HEAD && !head_take(connection))
+		return false;
+	if (progress == REQUEST_FAULT) {
+		request_refuse(connection, 0, NULL);
+		return false;
+	}
+	if (body_is_large(&connection->reader.request) && !large_body_may_come(connection)) {
+		request_refuse(connection, 503, busy);
+		return false;
+	}
+	if (progress == REQUEST_COMPLETE) {
+		request_end(connection, false);
+		ops->complete(connection, ops->context);
+		return false;
+	}
+	return progress == REQUEST_HEAD || input->length > 0;
+}
+
+static void input_discard(struct connection *connection)
+{
+	char bytes[READ_BYTES];
+	ssize_t count = recv(connection->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+	if (count < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (count <= 0 || (size_t)count > connection->discard_left)
+		connection_free(connection);
+	else
+		connection->discard_left -= (size_t)count;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *context)
+{
+	struct connection *connection = context;
+
+	(void)what;
+	if (connection->broken)
+		return; // on_writable() frees it
+	if (connection->discard_left > 0) {
+		input_discard(connection);
+		return;
+	}
+	if (connection->input.length == 0) {
+		char bytes[READ_BYTES];
+		ssize_t count = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+		if (count < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (count <= 0) {
+			connection_free(connection);
 			return;
 		}
+		buffer_add(&connection->input, bytes, (size_t)count);
 	}
+	while (input_take(connection))
+		;
+	if (connection->input.length == 0)
+		buffer_release(&connection->input);
+}
+
+// --- Accepting ---
+
+static void connection_meet(struct connections *connections, struct connection *connection)
+{
+	const struct connection_limits *limits = &connections->limits;
+	unsigned same;
+
+	peer_identify(limits, connection);
+	admit(limits, &connections->list, connection);
+	if (connection->standing == STANDING_ADMITTED)
+		return;
+	deadline_set(connection, REFUSAL_DEADLINE_MS);
+	same = admission_count(&connections->list, connection->standing);
+	if (connection->standing == STANDING_STRANGER && same > STRANGERS_MAX)
+		connection_cut(connection);
+	if (connection->standing == STANDING_REFUSED && same >= REFUSALS_MAX)
+		accept_pause(connections, true);
+}
+
+void connections_add(struct connections *connections, int fd)
+{
+	const struct timeval interval = {.tv_sec = SWEEP_SECONDS};
+	struct connection *connection = calloc(1, sizeof(*connection));
+
+	if (!connection)
+		abort(); // out of memory, as everywhere
+	connection->all = connections;
+	connection->fd = fd;
+	connection->reader.body_max = connections->limits.body_bytes_max;
+	connection->readable =
+		event_new(connections->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
+	connection->writable = event_new(connections->base, fd, EV_WRITE, on_writable, connection);
+	connection->output = evbuffer_new();
+	if (!connection->readable || !connection->writable || !connection->output)
+		abort();
+	TAILQ_INSERT_TAIL(&connections->list, connection, link);
+	connection_await(connection);
+	event_add(connection->readable, NULL);
+	// Most clients have sent their request by now: it is read in the same turn. So a burst is
+	// answered as it is accepted and does not pile up until it meets the limit.
+	event_active(connection->readable, EV_READ, 0);
+	connection_meet(connections, connection);
+	if (!event_pending(connections->sweep, EV_TIMEOUT, NULL))
+		event_add(connections->sweep, &interval);
+}
+
+static void on_acceptable(evutil_socket_t fd, short what, void *context)
+{
+	const struct timeval interval = {.tv_sec = SWEEP_SECONDS};
+	struct connections *connections = context;
+
+	(void)what;
+	for (int i = 0; i < ACCEPTS_PER_TURN && !connections->paused; i++) {
+		int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (peer >= 0) {
+			connections_add(connections, peer);
+			continue;
+		}
+		if (errno == EINTR || errno == ECONNABORTED)
+			continue;
+		if (errno == EAGAIN)
+			return;
+		// Out of descriptors or memory. The listener stays readable: without a pause the
+		// loop would do nothing but try again.
+		log_warning(NULL, "api: accept: %s", strerror(errno));
+		accept_pause(connections, true);
+		event_add(connections->sweep, &interval);
+	}
+}
+
+int connections_open(struct event_base *base, const struct connection_limits *limits,
+		     const struct connection_ops *ops, struct connections **ret_connections,
+		     struct error *err)
+{
+	struct connections *connections = calloc(1, sizeof(*connections));
+
+	if (!connections)
+		return error_set(err, ENOMEM, "api: out of memory");
+	TAILQ_INIT(&connections->list);
+	connections->base = base;
+	connections->limits = *limits;
+	connections->ops = *ops;
+	connections->listen_fd = -1;
+	connections->sweep = event_new(base, -1, EV_PERSIST, on_sweep, connections);
+	if (!connections->sweep) {
+		connections_close(connections);
+		return error_set(err, ENOMEM, "api: out of memory");
+	}
+	*ret_connections = connections;
+	return 0;
+}
+
+int connections_listen(struct connections *connections, int fd, struct error *err)
+{
+	connections->listen_fd = fd;
+	connections->acceptable =
+		event_new(connections->base, fd, EV_READ | EV_PERSIST, on_acceptable, connections);
+	if (!connections->acceptable || event_add(connections->acceptable, NULL) < 0)
+		return error_set(err, ENOMEM, "api: out of memory");
+	return 0;
+}
+
+void connections_close(struct connections *connections)
+{
+	if (!connections)
+		return;
+	while (!TAILQ_EMPTY(&connections->list))
+		connection_free(TAILQ_FIRST(&connections->list));
+	if (connections->acceptable)
+		event_free(connections->acceptable);
+	if (connections->sweep)
+		event_free(connections->sweep);
+	close_fd(&connections->listen_fd);
+	free(connections);
 }

@@ -1,66 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
-// The connections of the API's socket: who is there, how many, and for how long.
+// The connections of the API's socket: accepting, who is there, how many, for how long; requests
+// out of their bytes and replies into them.
 //
-// evhttp (libevent 2.1) tells nobody when it closes a connection, has only timeouts of
-// inactivity and no limit of connections. So the connections are counted here from
-// outside: each is known by its descriptor *and* the inode of its socket, which no later
-// socket shares; a look at both says whether it is still there, and shutdown(2) ends
-// one that is overdue – evhttp then sees end-of-file and cleans up by itself.
+// A connection reads one request at a time. Nothing is read while a request is being answered: what
+// a client sends ahead waits in the kernel's buffer, and at most one read's worth of it here. The
+// next request begins when the last byte of the reply has gone to the kernel.
+//
+// Memory of one connection: REQUEST_HEAD_MAX for the head, one read ahead, and a body of up to
+// CONNECTION_SMALL_BODY bytes. Of connections with larger bodies there are only so many at a time
+// (`large_bodies_max`), so that a storm of half requests cannot fill the host's memory; further
+// ones get 503.
+//
+// Callbacks run from the loop only; no function here calls one before it returns.
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
+#include "agent/api/request.h"
 #include "agent/base/error.h"
 
+struct event;
 struct event_base;
-struct evhttp;
-struct bufferevent;
+struct evbuffer;
 struct connections;
+
+enum { CONNECTION_SMALL_BODY = 16 * 1024 };
 
 enum access { ACCESS_NONE, ACCESS_READ, ACCESS_WRITE };
 
 enum standing {
-	STANDING_NEW, // not identified yet
 	STANDING_ADMITTED,
-	STANDING_REFUSED,  // over the limit: its request gets 503
+	STANDING_REFUSED,  // over a limit: its request gets 503
 	STANDING_STRANGER, // may do nothing, and takes nobody's place: its request gets 403
 };
 
 struct connection {
-	struct connection *next;
-	struct bufferevent *bufferevent;
-	const struct evbuffer *input; // of the bufferevent
-	size_t input_bytes_max;       // a connection with more unread input is shut down
-	int fd;                       // -1 until it is known
-	ino_t inode;
+	TAILQ_ENTRY(connection) link;
+	struct connections *all;
+	void *owner; // the user's; NULL between requests
+	int fd;
 	pid_t pid;
 	uid_t uid;
 	enum access access;
 	enum standing standing;
-	int64_t deadline_us; // shut down after this
+	struct request_reader reader;
+
+	// Private.
+	struct event *readable, *writable;
+	struct evbuffer *output;
+	struct buffer input; // read ahead
+	int64_t deadline_us; // cut after this
+	bool answered, keep; // the whole reply is in `output`; keep: another request may follow
+	bool unread;         // part of the request was never read
+	bool large;          // has a place for a large body
+	bool broken;         // cannot be written to, or is to be cut
+	size_t discard_left; // while its unread input is discarded before it is closed
+};
+
+TAILQ_HEAD(connection_list, connection);
+
+struct connection_ops {
+	// A request's head is known (connection->reader.request). False: it is answered without
+	// its body.
+	bool (*head)(struct connection *connection, void *context);
+	void (*complete)(struct connection *connection, void *context);
+	// It broke a rule: reader.fault_status, reader.fault. Without an owner its head was not
+	// even whole.
+	void (*fault)(struct connection *connection, void *context);
+	// What was flushed has gone to the kernel (but for a reply of connection_answered()).
+	void (*drained)(struct connection *connection, void *context);
+	// Its owner must forget it: it is freed afterwards. Only called with an owner.
+	void (*gone)(struct connection *connection, void *context);
+	void *context;
 };
 
 struct connection_limits {
 	gid_t writer_gid, reader_gid; // (gid_t)-1: nobody
-	unsigned max; // polite refusals from here on, impolite ones after as many of these
-	unsigned deadline_ms;
-	size_t input_bytes_max; // unread input of one connection
+	unsigned max;
+	unsigned deadline_ms; // for a whole request to arrive, and for its reply to be read
+	size_t body_bytes_max;
+	unsigned large_bodies_max;
 };
 
-// Installs itself as the maker of evhttp's bufferevents.
-int connections_open(struct event_base *base, struct evhttp *http,
-		     const struct connection_limits *limits, struct connections **ret_connections,
+int connections_open(struct event_base *base, const struct connection_limits *limits,
+		     const struct connection_ops *ops, struct connections **ret_connections,
 		     struct error *err);
+// Accepts on this socket, which it owns from now on.
+int connections_listen(struct connections *connections, int fd, struct error *err);
+// Serves a connected socket, which it owns from now on.
+void connections_add(struct connections *connections, int fd);
+// Closes all of them; owners are told.
 void connections_close(struct connections *connections);
 
-// The connection of that bufferevent; NULL when it is unknown.
-struct connection *connections_find(struct connections *connections,
-				    const struct bufferevent *bufferevent);
-// A whole request has arrived: no deadline until the reply.
+// Where its reply goes; sent by the calls below.
+struct evbuffer *connection_output(struct connection *connection);
+// Sends what there is of a reply that goes on. `drained` follows.
+void connection_flush(struct connection *connection);
+// The reply is whole: sends it, then takes the next request or closes. The owner is forgotten.
+void connection_answered(struct connection *connection, bool keep);
+// The same, but the owner hears of `drained` before anything else happens.
+void connection_answered_last(struct connection *connection);
+// Ends it without more words.
+void connection_cut(struct connection *connection);
+// No deadline until something is asked of the peer.
 void connection_busy(struct connection *connection);
-// The reply is on its way: it has to be read, and the next request to arrive, in time.
-void connection_replied(struct connections *connections, struct connection *connection);
-// evhttp closes it now.
-void connections_forget(struct connections *connections, struct connection *connection);
+// The peer has something to read, in time.
+void connection_await(struct connection *connection);
+// Whether another request may follow on it, by what the client said.
+bool connection_may_keep(const struct connection *connection);

@@ -1,34 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// One request from evhttp to its handler, and its reply back.
+// One request from its connection to its handler, and its reply back.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <event2/keyvalq_struct.h>
+#include <time.h>
 
 #include "agent/api/internal.h"
 #include "agent/base/clock.h"
+#include "agent/base/http_head.h"
 #include "agent/base/log.h"
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
 
-static const struct {
-	enum evhttp_cmd_type type;
-	const char *name;
-} methods[] = {
-	{EVHTTP_REQ_GET, "GET"},         {EVHTTP_REQ_POST, "POST"},   {EVHTTP_REQ_PUT, "PUT"},
-	{EVHTTP_REQ_DELETE, "DELETE"},   {EVHTTP_REQ_HEAD, "HEAD"},   {EVHTTP_REQ_PATCH, "PATCH"},
-	{EVHTTP_REQ_OPTIONS, "OPTIONS"}, {EVHTTP_REQ_TRACE, "TRACE"},
-};
-
-static const char *method_name(enum evhttp_cmd_type type)
-{
-	for (size_t i = 0; i < ARRAY_LENGTH(methods); i++)
-		if (methods[i].type == type)
-			return methods[i].name;
-	return "UNKNOWN";
-}
+enum { RETRY_AFTER_SECONDS = 1 };
 
 const char *exchange_query(const struct exchange *exchange, const char *name)
 {
@@ -92,28 +77,33 @@ static bool query_add(struct exchange *exchange, const char *name, const char *v
 	return true;
 }
 
+static bool query_pair_read(struct exchange *exchange, char *pair)
+{
+	char *value = strchr(pair, '=');
+
+	if (value)
+		*value++ = '\0';
+	if (*pair && value && request_query_decode(pair) && request_query_decode(value))
+		return query_add(exchange, pair, value);
+	reply_error(exchange, REPLY_INVALID_REQUEST, NULL, "malformed query string");
+	return false;
+}
+
 static bool query_read(struct exchange *exchange, const char *text)
 {
-	struct evkeyvalq parsed;
-	bool good = true;
+	char *pairs = arena_strdup(&exchange->arena, text);
+	char *pair;
 
-	if (!text || !*text)
-		return true;
-	if (evhttp_parse_query_str(text, &parsed) < 0) {
-		reply_error(exchange, REPLY_INVALID_REQUEST, NULL, "malformed query string");
-		return false;
-	}
-	for (struct evkeyval *pair = parsed.tqh_first; pair && good; pair = pair->next.tqe_next)
-		good = query_add(exchange, pair->key, pair->value);
-	evhttp_clear_headers(&parsed);
-	return good && exchange_query_flag(exchange, "dryRun", &exchange->dry_run);
+	while ((pair = strsep(&pairs, "&")))
+		if ((*pair || pairs) && !query_pair_read(exchange, pair))
+			return false;
+	return exchange_query_flag(exchange, "dryRun", &exchange->dry_run);
 }
 
 // If-Match: 42 or "42".
 static bool if_match_read(struct exchange *exchange)
 {
-	const char *value =
-		evhttp_find_header(evhttp_request_get_input_headers(exchange->http), "If-Match");
+	const char *value = exchange->connection->reader.request.if_match;
 	size_t length = value ? strlen(value) : 0;
 	char *digits;
 
@@ -130,43 +120,27 @@ static bool if_match_read(struct exchange *exchange)
 	return false;
 }
 
-static bool body_read(struct exchange *exchange)
-{
-	struct evbuffer *body = evhttp_request_get_input_buffer(exchange->http);
-
-	exchange->body_length = evbuffer_get_length(body);
-	if (exchange->body_length > API_BODY_BYTES_MAX) {
-		reply_error(exchange, REPLY_REQUEST_TOO_LARGE, NULL,
-			    "the body has %zu bytes, at most %d are taken", exchange->body_length,
-			    API_BODY_BYTES_MAX);
-		return false;
-	}
-	exchange->body = exchange->body_length > 0 ? (const char *)evbuffer_pullup(body, -1) : "";
-	return true;
-}
+static const char *const access_needs[] = {
+	[ACCESS_READ] = "root, the writer group or the reader group may read",
+	[ACCESS_WRITE] = "only root and the writer group may change things",
+};
 
 static bool access_check(struct exchange *exchange)
 {
-	static const char *const needs[] = {
-		[ACCESS_READ] = "root, the writer group or the reader group may read",
-		[ACCESS_WRITE] = "only root and the writer group may change things",
-	};
-
 	if (exchange->access >= exchange->route->access)
 		return true;
-	reply_error(exchange, REPLY_ACCESS_DENIED, NULL, "%s", needs[exchange->route->access]);
+	reply_error(exchange, REPLY_ACCESS_DENIED, NULL, "%s",
+		    access_needs[exchange->route->access]);
 	return false;
 }
 
 static bool exchange_route(struct exchange *exchange)
 {
-	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(exchange->http);
-	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
+	const struct request *request = &exchange->connection->reader.request;
 
-	exchange->route = route_match(exchange, path ? path : "");
-	return exchange->route && access_check(exchange) &&
-	       query_read(exchange, evhttp_uri_get_query(uri)) && if_match_read(exchange) &&
-	       body_read(exchange);
+	exchange->route = route_match(exchange, request->path);
+	return exchange->route && access_check(exchange) && query_read(exchange, request->query) &&
+	       if_match_read(exchange);
 }
 
 // --- Held exchanges ---
@@ -185,7 +159,7 @@ bool exchange_may_hold(struct exchange *exchange)
 	return false;
 }
 
-// Nobody is there to answer: ends it all the same, which frees what evhttp left to us.
+// Nobody is there to answer: ends it all the same.
 static void exchange_abandon(struct exchange *exchange)
 {
 	if (exchange->stream) {
@@ -203,8 +177,8 @@ static void on_hangup(evutil_socket_t fd, short what, void *context)
 	exchange_abandon(context);
 }
 
-// evhttp does not look at a connection before it has something to write, so a peer that leaves
-// while it is waited for must be noticed here.
+// A connection is not read while its request is being answered, so a peer that leaves while it is
+// waited for must be noticed here.
 void exchange_hold(struct exchange *exchange, struct exchange_list *list)
 {
 	TAILQ_INSERT_TAIL(list, exchange, link);
@@ -224,57 +198,151 @@ void exchange_unhold(struct exchange *exchange)
 	exchange->hangup = NULL;
 }
 
-// evhttp closes the connection.
-static void on_close(struct evhttp_connection *peer, void *context)
+// --- From the connection ---
+
+static struct exchange *exchange_new(struct api *api, struct connection *connection)
 {
-	struct exchange *exchange = context;
-
-	(void)peer;
-	if (exchange->connection)
-		connections_forget(exchange->api->connections, exchange->connection);
-	exchange->connection = NULL;
-	if (exchange->held_in)
-		exchange_abandon(exchange);
-}
-
-// --- Meeting the peer ---
-
-static struct connection *connection_meet(struct exchange *exchange)
-{
-	struct evhttp_connection *peer = evhttp_request_get_connection(exchange->http);
-	struct bufferevent *bufferevent = evhttp_connection_get_bufferevent(peer);
-	struct connection *connection = connections_find(exchange->api->connections, bufferevent);
-
-	bufferevent_set_timeouts(bufferevent, NULL, NULL); // ours are absolute
-	evhttp_connection_set_closecb(peer, on_close, exchange);
-	if (connection)
-		connection_busy(connection);
-	return connection;
-}
-
-void exchange_begin(struct api *api, struct evhttp_request *http)
-{
+	const struct request *request = &connection->reader.request;
 	struct exchange *exchange = calloc(1, sizeof(*exchange));
 
 	if (!exchange)
 		abort();
 	exchange->api = api;
-	exchange->http = http;
+	exchange->connection = connection;
+	connection->owner = exchange;
 	exchange->begun_us = clock_monotonic_us();
-	exchange->method = method_name(evhttp_request_get_command(http));
-	exchange->connection = connection_meet(exchange);
-	exchange->access = exchange->connection ? exchange->connection->access : ACCESS_NONE;
-	TAILQ_INSERT_TAIL(&api->turn, exchange, link);
-	if (exchange->connection && exchange->connection->standing == STANDING_REFUSED)
-		reply_error(exchange, REPLY_TOO_MANY_CONNECTIONS, NULL,
-			    "all of %u connections are taken", api->options.connections_max);
-	else if (exchange_route(exchange))
-		exchange->route->handler(exchange);
+	exchange->access = connection->access;
+	exchange->method =
+		arena_strdup(&exchange->arena, request->method ? request->method : "UNKNOWN");
+	exchange->target = arena_strdup(&exchange->arena, request->path ? request->path : "");
+	return exchange;
 }
+
+// Answered after the commit.
+static void exchange_queue(struct exchange *exchange)
+{
+	TAILQ_INSERT_TAIL(&exchange->api->turn, exchange, link);
+	exchange->queued = true;
+}
+
+// The head says enough to refuse a request whose body was not read.
+static bool on_head(struct connection *connection, void *context)
+{
+	struct api *api = context;
+	struct exchange *exchange = exchange_new(api, connection);
+
+	if (connection->standing == STANDING_REFUSED)
+		reply_error(exchange, REPLY_TOO_MANY_CONNECTIONS, NULL,
+			    "of %u connections all are taken, or as many as one process (half) or "
+			    "one user (three quarters) may hold",
+			    api->options.connections_max);
+	else if (exchange_route(exchange))
+		return true;
+	exchange_queue(exchange);
+	return false;
+}
+
+static void on_complete(struct connection *connection, void *context)
+{
+	struct exchange *exchange = connection->owner;
+
+	(void)context;
+	exchange->body = buffer_text(&connection->reader.request.body);
+	exchange->body_length = connection->reader.request.body.length;
+	exchange_queue(exchange);
+	exchange->route->handler(exchange);
+	exchange->body = NULL;
+	buffer_release(&connection->reader.request.body);
+}
+
+static enum reply_code code_of_fault(unsigned status)
+{
+	static const struct {
+		unsigned status;
+		enum reply_code code;
+	} faults[] = {
+		{413, REPLY_REQUEST_TOO_LARGE},     {431, REPLY_HEAD_TOO_LARGE},
+		{501, REPLY_NOT_IMPLEMENTED},       {503, REPLY_UNAVAILABLE},
+		{505, REPLY_VERSION_NOT_SUPPORTED},
+	};
+
+	for (size_t i = 0; i < ARRAY_LENGTH(faults); i++)
+		if (faults[i].status == status)
+			return faults[i].code;
+	return REPLY_INVALID_REQUEST;
+}
+
+// Strangers do not hear what is wrong with their requests.
+static void on_fault(struct connection *connection, void *context)
+{
+	struct exchange *exchange =
+		connection->owner ? connection->owner : exchange_new(context, connection);
+	unsigned status = connection->reader.fault_status;
+
+	if (connection->standing == STANDING_STRANGER)
+		reply_error(exchange, REPLY_ACCESS_DENIED, NULL, "%s", access_needs[ACCESS_READ]);
+	else if (status == 413)
+		reply_error(exchange, REPLY_REQUEST_TOO_LARGE, NULL,
+			    "the body is longer than the %d bytes that are taken",
+			    API_BODY_BYTES_MAX);
+	else
+		reply_error(exchange, code_of_fault(status), NULL, "%s", connection->reader.fault);
+	exchange_queue(exchange);
+}
+
+static void shut_down(struct api *api)
+{
+	if (!api->closing)
+		api->backend->shutdown(api->backend->context, api->shutdown_stops_tasks);
+}
+
+// The reply to a shutdown was sent, or its peer has gone.
+static void end_agent(struct exchange *exchange)
+{
+	struct api *api = exchange->api;
+
+	if (exchange->connection)
+		exchange->connection->owner = NULL;
+	exchange_free(exchange);
+	shut_down(api);
+}
+
+static void on_drained(struct connection *connection, void *context)
+{
+	struct exchange *exchange = connection->owner;
+
+	(void)context;
+	if (exchange->stream && exchange->stream->behind)
+		stream_pump(exchange);
+	else if (exchange->ends_agent)
+		end_agent(exchange);
+}
+
+static void on_gone(struct connection *connection, void *context)
+{
+	struct exchange *exchange = connection->owner;
+
+	(void)context;
+	exchange->connection = NULL;
+	if (exchange->held_in)
+		exchange_abandon(exchange);
+	else if (exchange->ends_agent && exchange->sent)
+		end_agent(exchange);
+	else if (!exchange->queued)
+		exchange_free(exchange);
+}
+
+const struct connection_ops exchange_ops = {
+	.head = on_head,
+	.complete = on_complete,
+	.fault = on_fault,
+	.drained = on_drained,
+	.gone = on_gone,
+};
 
 // --- Sending its reply ---
 
-static void observe(const struct exchange *exchange)
+static void observe(const struct exchange *exchange, size_t length)
 {
 	const struct api_backend *backend = exchange->api->backend;
 	const struct api_request_sample sample = {
@@ -286,30 +354,56 @@ static void observe(const struct exchange *exchange)
 
 	backend->request_observed(backend->context, &sample);
 	log_debug(NULL, "api: %s %s -> %u, %zu bytes, %" PRId64 " us, uid %d", exchange->method,
-		  evhttp_request_get_uri(exchange->http), exchange->status, exchange->reply.length,
-		  sample.duration_us, exchange->connection ? (int)exchange->connection->uid : -1);
+		  exchange->target, exchange->status, length, sample.duration_us,
+		  exchange->connection ? (int)exchange->connection->uid : -1);
 }
 
-static void header_add(struct exchange *exchange, const char *name, const char *value)
+static bool is_for_load(unsigned status)
 {
-	evhttp_add_header(evhttp_request_get_output_headers(exchange->http), name, value);
+	return status == 429 || status == 503;
 }
 
-static void headers_set(struct exchange *exchange)
+bool exchange_keeps_connection(const struct exchange *exchange)
 {
-	char etag[24];
+	return connection_may_keep(exchange->connection) && !is_for_load(exchange->status) &&
+	       !exchange->ends_agent && !(exchange->stream && !exchange->stream->chunked);
+}
 
+static void date_add(struct evbuffer *out)
+{
+	char text[64];
+	struct tm date;
+	time_t now = time(NULL);
+
+	gmtime_r(&now, &date);
+	strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &date);
+	evbuffer_add_printf(out, "Date: %s\r\n", text);
+}
+
+void exchange_head_write(struct exchange *exchange, int64_t length)
+{
+	struct evbuffer *out = connection_output(exchange->connection);
+	bool keep = exchange_keeps_connection(exchange);
+	unsigned minor = exchange->connection->reader.request.minor;
+
+	evbuffer_add_printf(out, "HTTP/1.1 %u %s\r\n", exchange->status,
+			    http_reason(exchange->status));
+	date_add(out);
 	if (exchange->content_type)
-		header_add(exchange, "Content-Type", exchange->content_type);
+		evbuffer_add_printf(out, "Content-Type: %s\r\n", exchange->content_type);
+	if (length >= 0 && exchange->status != 204)
+		evbuffer_add_printf(out, "Content-Length: %" PRId64 "\r\n", length);
+	if (length < 0 && exchange->stream->chunked)
+		evbuffer_add_printf(out, "Transfer-Encoding: chunked\r\n");
 	if (exchange->allow)
-		header_add(exchange, "Allow", exchange->allow);
-	if (exchange->etag) {
-		snprintf(etag, sizeof(etag), "\"%" PRIu64 "\"", exchange->etag);
-		header_add(exchange, "ETag", etag);
-	}
-	header_add(exchange, "Penstock-Epoch", store_epoch(exchange->api->store));
-	if (!exchange->connection || exchange->connection->standing != STANDING_ADMITTED)
-		header_add(exchange, "Connection", "close");
+		evbuffer_add_printf(out, "Allow: %s\r\n", exchange->allow);
+	if (exchange->etag)
+		evbuffer_add_printf(out, "ETag: \"%" PRIu64 "\"\r\n", exchange->etag);
+	if (is_for_load(exchange->status))
+		evbuffer_add_printf(out, "Retry-After: %d\r\n", RETRY_AFTER_SECONDS);
+	if (!keep || minor == 0)
+		evbuffer_add_printf(out, "Connection: %s\r\n", keep ? "keep-alive" : "close");
+	evbuffer_add_printf(out, "Penstock-Epoch: %s\r\n\r\n", store_epoch(exchange->api->store));
 }
 
 static void free_body(const void *data, size_t length, void *context)
@@ -319,62 +413,41 @@ static void free_body(const void *data, size_t length, void *context)
 	free(context);
 }
 
-static void shut_down(struct api *api)
+static void body_write(struct exchange *exchange)
 {
-	api->backend->shutdown(api->backend->context, api->shutdown_stops_tasks);
-}
+	size_t length = exchange->reply.length;
+	char *text;
 
-static void on_last_reply_sent(struct evhttp_request *http, void *context)
-{
-	evhttp_connection_set_closecb(evhttp_request_get_connection(http), NULL, NULL);
-	shut_down(context);
-}
-
-static void on_last_peer_gone(struct evhttp_connection *peer, void *context)
-{
-	(void)peer;
-	shut_down(context);
-}
-
-// The reply to a shutdown is sent before the loop ends, or its peer has gone.
-static void end_agent_after(struct exchange *exchange, struct evhttp_connection *peer)
-{
-	if (!peer) {
-		shut_down(exchange->api);
+	if (length == 0 || exchange->status == 204 || strcmp(exchange->method, "HEAD") == 0)
 		return;
-	}
-	evhttp_request_set_on_complete_cb(exchange->http, on_last_reply_sent, exchange->api);
-	evhttp_connection_set_closecb(peer, on_last_peer_gone, exchange->api);
+	text = buffer_take(&exchange->reply);
+	if (evbuffer_add_reference(connection_output(exchange->connection), text, length, free_body,
+				   text) < 0)
+		abort();
 }
 
 void exchange_finish(struct exchange *exchange)
 {
-	struct evhttp_connection *peer = evhttp_request_get_connection(exchange->http);
-	scoped_free char *unused = NULL;
-	struct evbuffer *body = evbuffer_new();
-	size_t length = exchange->reply.length;
-	char *text = buffer_take(&exchange->reply);
+	struct connection *connection = exchange->connection;
 
-	exchange->reply.length = length; // for the log line only
-	observe(exchange);
-	exchange->reply.length = 0;
-	if (!body || evbuffer_add_reference(body, text, length, free_body, text) < 0)
-		unused = text;
-	// evhttp would send it, without its length: the next reply's first line to a client.
-	if (body && strcmp(exchange->method, "HEAD") == 0)
-		evbuffer_drain(body, length);
-	headers_set(exchange);
-	if (peer)
-		evhttp_connection_set_closecb(peer, NULL, NULL);
+	exchange->queued = false;
+	observe(exchange, exchange->reply.length);
+	if (connection) {
+		bool keep = exchange_keeps_connection(exchange);
+
+		exchange_head_write(exchange, (int64_t)exchange->reply.length);
+		body_write(exchange);
+		if (exchange->ends_agent) {
+			exchange->sent = true;
+			connection_answered_last(connection);
+			return;
+		}
+		connection_answered(connection, keep);
+	}
 	if (exchange->ends_agent)
-		end_agent_after(exchange, peer);
-	if (exchange->connection)
-		connection_replied(exchange->api->connections, exchange->connection);
-	evhttp_send_reply(exchange->http, (int)exchange->status, NULL, body);
-	if (body)
-		evbuffer_free(body);
-	exchange->http = NULL;
-	exchange_free(exchange);
+		end_agent(exchange);
+	else
+		exchange_free(exchange);
 }
 
 void exchange_free(struct exchange *exchange)
@@ -388,8 +461,6 @@ void exchange_free(struct exchange *exchange)
 		event_free(exchange->wait.timer);
 	if (exchange->scrape.timer)
 		event_free(exchange->scrape.timer);
-	if (exchange->http)
-		evhttp_send_reply_end(exchange->http); // frees a request without its peer
 	buffer_release(&exchange->reply);
 	arena_release(&exchange->arena);
 	free(exchange);

@@ -5,15 +5,13 @@
 // in, or says that it waits or streams; nothing is sent before the turn's commit. Exchanges
 // live in one of four lists: `turn` (until api_turn_end), `waiting` (for a task's state),
 // `scraping` (metrics) and `streaming` (events, logs); an answered exchange is freed. When the peer
-// goes away first, evhttp leaves the request to us: answering it frees it quietly.
+// goes away first, the exchange has no connection any more: answering it frees it quietly.
 #pragma once
 
 #include <sys/queue.h>
 
 #include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <event2/http.h>
 
 #include "agent/api/api.h"
 #include "agent/api/connections.h"
@@ -59,17 +57,16 @@ TAILQ_HEAD(exchange_list, exchange);
 struct exchange {
 	TAILQ_ENTRY(exchange) link;
 	struct api *api;
-	struct evhttp_request *http;
 	struct connection *connection; // NULL once the peer is gone
 	struct arena arena;            // lives as long as the exchange
 	int64_t begun_us;
-	const char *method;
-	enum access access;        // of the peer
-	const struct route *route; // NULL: none matched
-	enum model_kind kind;      // of "{kind}", or as the handler says
-	const char *id;            // of "{id}"
+	const char *method, *target; // as they were sent
+	enum access access;          // of the peer
+	const struct route *route;   // NULL: none matched
+	enum model_kind kind;        // of "{kind}", or as the handler says
+	const char *id;              // of "{id}"
 	struct query query;
-	const char *body;
+	const char *body; // while its handler runs
 	size_t body_length;
 	uint64_t if_match; // 0: not asked for
 	bool dry_run;
@@ -87,6 +84,8 @@ struct exchange {
 	struct stream *stream; // NULL: an ordinary reply
 
 	bool ends_agent; // the backend is told to shut down once the reply is sent
+	bool queued; // answered at the end of the turn, or later: not to be freed by its connection
+	bool sent;   // its whole reply was given to the connection, and it is kept all the same
 
 	bool may_be_held;              // counted in api->held
 	struct exchange_list *held_in; // NULL: in the turn
@@ -99,17 +98,22 @@ struct api {
 	const struct api_backend *backend;
 	struct api_options options;
 	char socket_path[108];
-	struct evhttp *http;
 	struct connections *connections;
 	struct exchange_list turn, waiting, scraping, streaming;
 	unsigned held; // exchanges that wait or stream, or will after the commit
 	uint64_t committed_revision;
 	bool shutdown_stops_tasks;
+	bool closing;
 };
 
 // --- exchange.c ---
 
-void exchange_begin(struct api *api, struct evhttp_request *http);
+extern const struct connection_ops exchange_ops; // but for the context, which is the api
+// Writes the head of its reply. `length` of the body; -1: in chunks, as far as the client knows
+// them.
+void exchange_head_write(struct exchange *exchange, int64_t length);
+// Whether another request may follow on the connection.
+bool exchange_keeps_connection(const struct exchange *exchange);
 // Sends the reply and frees the exchange (which is in no list).
 void exchange_finish(struct exchange *exchange);
 void exchange_free(struct exchange *exchange);
@@ -139,6 +143,9 @@ enum reply_code {
 	REPLY_EPOCH_CHANGED,
 	REPLY_REVISION_MISMATCH,
 	REPLY_REQUEST_TOO_LARGE,
+	REPLY_HEAD_TOO_LARGE,
+	REPLY_NOT_IMPLEMENTED,
+	REPLY_VERSION_NOT_SUPPORTED,
 	REPLY_TOO_MANY_STREAMS,
 	REPLY_INTERNAL_ERROR,
 	REPLY_STORE_UNAVAILABLE,
@@ -242,7 +249,8 @@ struct stream {
 	const struct stream_ops *ops;
 	struct exchange *exchange;
 	bool started;
-	bool behind; // its reader is: there is more than it has taken
+	bool chunked; // else the end of the connection is the end of the reply
+	bool behind;  // its reader is: there is more than it has taken
 };
 
 // Makes the exchange's reply a stream; false with 429 set when too many are held already.

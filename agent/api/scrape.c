@@ -8,8 +8,7 @@
 
 void handle_metrics(struct exchange *exchange)
 {
-	const char *accept =
-		evhttp_find_header(evhttp_request_get_input_headers(exchange->http), "Accept");
+	const char *accept = exchange->connection->reader.request.accept;
 	bool openmetrics = accept && strstr(accept, "application/openmetrics-text");
 
 	exchange->scrape = (struct scrape){.wanted = true, .openmetrics = openmetrics};

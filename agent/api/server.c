@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The socket, evhttp on it, and the end of each turn.
+// The socket, and the end of each turn.
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,10 +14,10 @@
 #include "agent/base/scope.h"
 
 enum {
-	LISTEN_BACKLOG = 128,
-	HEADER_BYTES_MAX = 16 * 1024,
-	// evhttp answers 413 to larger bodies by itself, without our JSON: leave room for ours.
-	HTTP_BODY_BYTES_MAX = 2 * API_BODY_BYTES_MAX,
+	// As many as the kernel lets be (net.core.somaxconn): a client whose connect() fails with
+	// EAGAIN gets no answer, one that waits here does.
+	LISTEN_BACKLOG = 4096,
+	LARGE_BODIES_MAX = 8, // of up to 1 MiB each
 };
 
 // --- The socket ---
@@ -91,11 +91,6 @@ static int socket_listen(const struct api_options *options, int *ret_fd, struct 
 
 // --- Opening and closing ---
 
-static void on_request(struct evhttp_request *http, void *context)
-{
-	exchange_begin(context, http);
-}
-
 static struct api_options with_defaults(const struct api_options *options)
 {
 	struct api_options whole = *options;
@@ -111,42 +106,25 @@ static struct api_options with_defaults(const struct api_options *options)
 	return whole;
 }
 
-static int http_open(struct api *api, struct error *err)
+static int open_steps(struct api *api, struct error *err)
 {
 	const struct connection_limits limits = {
 		.writer_gid = api->options.writer_gid,
 		.reader_gid = api->options.reader_gid,
 		.max = api->options.connections_max,
 		.deadline_ms = api->options.request_deadline_ms,
-		.input_bytes_max = HTTP_BODY_BYTES_MAX + 2 * HEADER_BYTES_MAX,
+		.body_bytes_max = API_BODY_BYTES_MAX,
+		.large_bodies_max = LARGE_BODIES_MAX,
 	};
-
-	api->http = evhttp_new(api->base);
-	if (!api->http)
-		return error_set(err, ENOMEM, "api: out of memory");
-	evhttp_set_max_headers_size(api->http, HEADER_BYTES_MAX);
-	evhttp_set_max_body_size(api->http, HTTP_BODY_BYTES_MAX);
-	evhttp_set_default_content_type(api->http, NULL);
-	// All of them: a method that a path does not take gets our 405, not evhttp's page.
-	evhttp_set_allowed_methods(api->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
-						      EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-						      EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE |
-						      EVHTTP_REQ_PATCH);
-	evhttp_set_gencb(api->http, on_request, api);
-	return connections_open(api->base, api->http, &limits, &api->connections, err);
-}
-
-static int open_steps(struct api *api, struct error *err)
-{
+	struct connection_ops ops = exchange_ops;
 	scoped_fd int fd = -1;
 
-	if (http_open(api, err) < 0 || socket_listen(&api->options, &fd, err) < 0)
+	ops.context = api;
+	if (connections_open(api->base, &limits, &ops, &api->connections, err) < 0 ||
+	    socket_listen(&api->options, &fd, err) < 0)
 		return -err->code;
 	snprintf(api->socket_path, sizeof(api->socket_path), "%s", api->options.socket_path);
-	if (evhttp_accept_socket(api->http, fd) < 0)
-		return error_set(err, EIO, "api: cannot accept on %s", api->socket_path);
-	take_fd(&fd);
-	return 0;
+	return connections_listen(api->connections, take_fd(&fd), err);
 }
 
 int api_open(const struct api_options *options, struct api **ret_api, struct error *err)
@@ -173,19 +151,15 @@ int api_open(const struct api_options *options, struct api **ret_api, struct err
 	return 0;
 }
 
-// evhttp frees the requests of its connections itself.
+// Their connections are closed by connections_close().
 static void list_abandon(struct exchange_list *list)
 {
 	struct exchange *exchange;
 
 	while ((exchange = TAILQ_FIRST(list))) {
-		struct evhttp_connection *peer = evhttp_request_get_connection(exchange->http);
-
 		TAILQ_REMOVE(list, exchange, link);
-		if (peer) {
-			evhttp_connection_set_closecb(peer, NULL, NULL);
-			exchange->http = NULL;
-		}
+		if (exchange->connection)
+			exchange->connection->owner = NULL;
 		exchange_free(exchange);
 	}
 }
@@ -194,16 +168,20 @@ void api_close(struct api *api)
 {
 	if (!api)
 		return;
+	api->closing = true;
 	list_abandon(&api->turn);
 	list_abandon(&api->waiting);
 	list_abandon(&api->scraping);
 	list_abandon(&api->streaming);
-	if (api->http)
-		evhttp_free(api->http);
 	connections_close(api->connections);
 	if (api->socket_path[0])
 		unlink(api->socket_path);
 	free(api);
+}
+
+void api_serve(struct api *api, int fd)
+{
+	connections_add(api->connections, fd);
 }
 
 // --- The end of a turn ---

@@ -4,22 +4,11 @@
 // A stream is pulled, never pushed: it is asked for a slice when the last one has left
 // the output buffer, or when something happened while the buffer has room. So the agent
 // holds one buffer's worth for each reader and the source (store, log file) the rest.
-#include <sys/socket.h>
-
 #include "agent/api/internal.h"
-
-static struct bufferevent *bufferevent_of(const struct exchange *exchange)
-{
-	struct evhttp_connection *peer = evhttp_request_get_connection(exchange->http);
-
-	return peer ? evhttp_connection_get_bufferevent(peer) : NULL;
-}
 
 static bool has_room(const struct exchange *exchange)
 {
-	struct bufferevent *bufferevent = bufferevent_of(exchange);
-
-	return evbuffer_get_length(bufferevent_get_output(bufferevent)) <
+	return evbuffer_get_length(connection_output(exchange->connection)) <
 	       exchange->api->options.follow_buffer_bytes;
 }
 
@@ -37,41 +26,45 @@ bool stream_prepare(struct exchange *exchange, struct stream *stream, const stru
 	return true;
 }
 
-// evhttp sends what is left and then takes the next request of the connection; a reader that does
-// not read even now has the ordinary deadline.
+// What is left is sent, then the connection takes its next request; a reader that does not read
+// even now has the ordinary deadline.
 void stream_end(struct exchange *exchange)
 {
-	struct api *api = exchange->api;
-	struct evhttp_connection *peer = evhttp_request_get_connection(exchange->http);
+	struct connection *connection = exchange->connection;
+	bool keep = connection && exchange_keeps_connection(exchange);
 
 	exchange_unhold(exchange);
-	if (peer)
-		evhttp_connection_set_closecb(peer, NULL, NULL);
-	if (exchange->connection)
-		connection_replied(api->connections, exchange->connection);
+	if (connection) {
+		if (exchange->stream->chunked)
+			evbuffer_add(connection_output(connection), "0\r\n\r\n", 5);
+		connection_answered(connection, keep);
+	}
 	exchange_free(exchange);
-}
-
-static void on_drained(struct evhttp_connection *peer, void *context)
-{
-	(void)peer;
-	stream_pump(context);
 }
 
 static bool send_part(struct exchange *exchange, struct evbuffer *part)
 {
-	if (evbuffer_get_length(part) == 0)
+	struct evbuffer *out = connection_output(exchange->connection);
+	size_t length = evbuffer_get_length(part);
+
+	if (length == 0)
 		return false;
-	evhttp_send_reply_chunk_with_cb(exchange->http, part, on_drained, exchange);
+	if (exchange->stream->chunked)
+		evbuffer_add_printf(out, "%zx\r\n", length);
+	evbuffer_add_buffer(out, part);
+	if (exchange->stream->chunked)
+		evbuffer_add(out, "\r\n", 2);
 	return true;
 }
 
 // Without the last chunk the reply is seen to be cut off.
 static void cut(struct exchange *exchange)
 {
-	evutil_socket_t fd = bufferevent_getfd(bufferevent_of(exchange));
+	struct connection *connection = exchange->connection;
 
-	shutdown(fd, SHUT_RDWR);
+	connection->owner = NULL;
+	connection_cut(connection);
+	exchange->connection = NULL;
 }
 
 // A reader may be silent for as long as it likes, but not leave what it was sent unread: only what
@@ -83,7 +76,7 @@ static void set_deadline(struct exchange *exchange, enum stream_state state, boo
 	if (state != STREAM_MORE)
 		connection_busy(exchange->connection);
 	else if (sent || !stream->behind)
-		connection_replied(exchange->api->connections, exchange->connection);
+		connection_await(exchange->connection);
 	stream->behind = state == STREAM_MORE;
 }
 
@@ -105,24 +98,26 @@ void stream_pump(struct exchange *exchange)
 	evbuffer_free(part);
 	if (state == STREAM_BROKEN)
 		cut(exchange);
-	if (state == STREAM_DONE || state == STREAM_BROKEN)
+	if (state == STREAM_DONE || state == STREAM_BROKEN) {
 		stream_end(exchange);
-	else
-		set_deadline(exchange, state, sent);
+		return;
+	}
+	set_deadline(exchange, state, sent);
+	connection_flush(exchange->connection);
 }
 
 void stream_start(struct exchange *exchange)
 {
 	struct api *api = exchange->api;
-	struct evkeyvalq *headers = evhttp_request_get_output_headers(exchange->http);
 
-	if (!exchange->connection || !bufferevent_of(exchange)) {
+	exchange->queued = false;
+	if (!exchange->connection) {
 		exchange_finish(exchange); // nobody is there any more
 		return;
 	}
-	evhttp_add_header(headers, "Content-Type", exchange->content_type);
-	evhttp_add_header(headers, "Penstock-Epoch", store_epoch(api->store));
-	evhttp_send_reply_start(exchange->http, (int)exchange->status, NULL);
+	// HTTP/1.0 knows no chunks.
+	exchange->stream->chunked = exchange->connection->reader.request.minor == 1;
+	exchange_head_write(exchange, -1);
 	exchange->stream->started = true;
 	exchange_hold(exchange, &api->streaming);
 	stream_pump(exchange);

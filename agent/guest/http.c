@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "agent/base/http_head.h"
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
 
@@ -44,34 +45,6 @@ static enum http_progress fault(struct http_reader *reader, unsigned status)
 	return HTTP_FAULT;
 }
 
-// Length of the head with its blank line, 0 when that has not come yet.
-static size_t find_head(struct http_reader *reader)
-{
-	static const char blank[] = "\r\n\r\n";
-	size_t from = reader->scanned > 3 ? reader->scanned - 3 : 0;
-	const char *found = memmem(reader->data + from, reader->length - from, blank, 4);
-
-	reader->scanned = reader->length;
-	return found ? (size_t)(found - reader->data) + 4 : 0;
-}
-
-// Cuts the next line off *at: NUL instead of its CRLF. Other control characters
-// (a bare CR or LF among them, request smuggling's tools) make it NULL.
-static char *cut_line(char **at)
-{
-	char *line = *at;
-	char *end = strstr(line, "\r\n");
-
-	if (!end)
-		return NULL;
-	*end = '\0';
-	*at = end + 2;
-	for (const char *byte = line; *byte; byte++)
-		if (((unsigned char)*byte < 0x20 && *byte != '\t') || *byte == 0x7f)
-			return NULL;
-	return line;
-}
-
 static enum http_method method_of(const char *word)
 {
 	if (strcmp(word, "GET") == 0)
@@ -79,21 +52,11 @@ static enum http_method method_of(const char *word)
 	return strcmp(word, "POST") == 0 ? HTTP_POST : HTTP_METHOD_OTHER;
 }
 
-// "GET /path?query HTTP/1.1"; 0 or the status of the fault.
-static unsigned parse_request_line(struct http_message *message, char *line)
+// The path and the query of a request's target. 0 or the status of the fault.
+static unsigned take_target(struct http_message *message, char *target)
 {
-	char *target = strchr(line, ' ');
-	char *version = target ? strchr(target + 1, ' ') : NULL;
 	char *query;
 
-	if (!version || target == line || strchr(version + 1, ' '))
-		return 400;
-	*target++ = '\0';
-	*version++ = '\0';
-	if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0)
-		return 505;
-	message->method = method_of(line);
-	message->keep_alive = version[7] == '1';
 	if (strlen(target) > HTTP_TARGET_MAX)
 		return 414;
 	if (target[0] != '/')
@@ -106,48 +69,30 @@ static unsigned parse_request_line(struct http_message *message, char *line)
 	return 0;
 }
 
-// "HTTP/1.1 204 No Content"
-static unsigned parse_status_line(struct http_message *message, const char *line)
-{
-	char digits[4] = {0};
-	uint32_t status;
-
-	if (strncmp(line, "HTTP/1.", 7) != 0 || (line[7] != '0' && line[7] != '1') ||
-	    line[8] != ' ')
-		return 400;
-	strncpy(digits, line + 9, 3);
-	if (parse_u32(digits, 599, &status) < 0 || status < 100 ||
-	    (line[12] != ' ' && line[12] != '\0'))
-		return 400;
-	message->status = status;
-	message->keep_alive = line[7] == '1';
-	return 0;
-}
-
-struct http_head {
+struct framing {
 	bool has_length, expects_continue;
 };
 
-static unsigned parse_content_length(struct http_reader *reader, struct http_head *head,
+static unsigned parse_content_length(struct http_reader *reader, struct framing *framing,
 				     const char *value)
 {
 	uint64_t length;
 	int result = parse_u64(value, SIZE_MAX, &length);
 
-	if (result == -EINVAL || head->has_length)
+	if (result == -EINVAL || framing->has_length)
 		return 400;
-	head->has_length = true;
+	framing->has_length = true;
 	if (result < 0 || length > reader->body_max)
 		return 413;
 	reader->message.body_length = (size_t)length;
 	return 0;
 }
 
-static unsigned parse_header(struct http_reader *reader, struct http_head *head, const char *name,
+static unsigned parse_header(struct http_reader *reader, struct framing *framing, const char *name,
 			     const char *value)
 {
 	if (strcasecmp(name, "Content-Length") == 0)
-		return parse_content_length(reader, head, value);
+		return parse_content_length(reader, framing, value);
 	if (strcasecmp(name, "Transfer-Encoding") == 0)
 		return 501;
 	if (strcasecmp(name, "Connection") == 0) {
@@ -159,82 +104,35 @@ static unsigned parse_header(struct http_reader *reader, struct http_head *head,
 	} else if (strcasecmp(name, "Expect") == 0) {
 		if (strcasecmp(value, "100-continue") != 0)
 			return 417;
-		head->expects_continue = true;
+		framing->expects_continue = true;
 	}
 	return 0;
-}
-
-static bool is_token(const char *name)
-{
-	for (const char *byte = name; *byte; byte++)
-		if (!strchr("!#$%&'*+-.^_`|~", *byte) && !(*byte >= '0' && *byte <= '9') &&
-		    !((*byte | 0x20) >= 'a' && (*byte | 0x20) <= 'z'))
-			return false;
-	return *name != '\0';
-}
-
-// Splits "Name: value" and trims the value.
-static char *split_header(char *line)
-{
-	char *value = strchr(line, ':');
-	char *end;
-
-	if (!value)
-		return NULL;
-	*value++ = '\0';
-	if (!is_token(line))
-		return NULL;
-	value += strspn(value, " \t");
-	end = value + strlen(value);
-	while (end > value && (end[-1] == ' ' || end[-1] == '\t'))
-		*--end = '\0';
-	return value;
-}
-
-static unsigned parse_headers(struct http_reader *reader, struct http_head *head, char *at)
-{
-	unsigned count = 0;
-
-	for (;;) {
-		char *line = cut_line(&at);
-		char *value;
-		unsigned status;
-
-		if (!line)
-			return 400;
-		if (!*line)
-			return 0;
-		if (++count > HTTP_HEADERS_MAX)
-			return 431;
-		value = split_header(line);
-		if (!value)
-			return 400;
-		status = parse_header(reader, head, line, value);
-		if (status)
-			return status;
-	}
 }
 
 // Parses the head in place. 0 or the status of the fault.
 static unsigned parse_head(struct http_reader *reader)
 {
-	struct http_head head = {0};
-	char *at = reader->data;
-	char *line;
+	struct framing framing = {0};
+	struct http_head head;
+	struct http_message *message = &reader->message;
 	unsigned status;
 
-	reader->message = (struct http_message){.path = "", .query = "", .bearer = ""};
-	if (memchr(reader->data, '\0', reader->head_length))
-		return 400;
-	line = cut_line(&at);
-	if (!line)
-		return 400;
-	status = reader->kind == HTTP_REQUEST ? parse_request_line(&reader->message, line)
-					      : parse_status_line(&reader->message, line);
-	if (!status)
-		status = parse_headers(reader, &head, at);
-	reader->message.body = reader->data + reader->head_length;
-	reader->expects_continue = head.expects_continue && reader->message.body_length;
+	*message = (struct http_message){.path = "", .query = "", .bearer = ""};
+	status = reader->kind == HTTP_REQUEST
+			 ? http_request_head_parse(reader->data, reader->head_length, &head)
+			 : http_response_head_parse(reader->data, reader->head_length, &head);
+	if (status)
+		return status;
+	message->status = head.status;
+	message->keep_alive = head.minor == 1;
+	if (reader->kind == HTTP_REQUEST) {
+		message->method = method_of(head.method);
+		status = take_target(message, head.target);
+	}
+	for (unsigned i = 0; i < head.count && !status; i++)
+		status = parse_header(reader, &framing, head.fields[i].name, head.fields[i].value);
+	message->body = reader->data + reader->head_length;
+	reader->expects_continue = framing.expects_continue && message->body_length;
 	return status;
 }
 
@@ -245,7 +143,8 @@ enum http_progress http_reader_next(struct http_reader *reader, struct http_mess
 	if (!reader->head_length) {
 		unsigned status;
 
-		reader->head_length = find_head(reader);
+		reader->head_length =
+			http_head_find(reader->data, reader->length, &reader->scanned);
 		if (reader->head_length > HTTP_HEAD_MAX ||
 		    (!reader->head_length && reader->length >= HTTP_HEAD_MAX))
 			return fault(reader, 431);
@@ -271,37 +170,10 @@ void http_reader_consume(struct http_reader *reader)
 	reader->expects_continue = false;
 }
 
-static const struct {
-	unsigned status;
-	const char *reason;
-} reasons[] = {
-	{200, "OK"},
-	{204, "No Content"},
-	{400, "Bad Request"},
-	{403, "Forbidden"},
-	{404, "Not Found"},
-	{405, "Method Not Allowed"},
-	{413, "Content Too Large"},
-	{414, "URI Too Long"},
-	{417, "Expectation Failed"},
-	{431, "Request Header Fields Too Large"},
-	{501, "Not Implemented"},
-	{503, "Service Unavailable"},
-	{505, "HTTP Version Not Supported"},
-};
-
-static const char *reason_of(unsigned status)
-{
-	for (size_t i = 0; i < ARRAY_LENGTH(reasons); i++)
-		if (reasons[i].status == status)
-			return reasons[i].reason;
-	return "Unknown";
-}
-
 void http_response_head(struct buffer *out, unsigned status, const char *content_type,
 			size_t body_length, bool keep_alive)
 {
-	buffer_addf(out, "HTTP/1.1 %u %s\r\n", status, reason_of(status));
+	buffer_addf(out, "HTTP/1.1 %u %s\r\n", status, http_reason(status));
 	if (content_type)
 		buffer_addf(out, "Content-Type: %s\r\n", content_type);
 	if (status != 204)

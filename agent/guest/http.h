@@ -33,7 +33,6 @@ enum {
 	HTTP_HEAD_MAX = 4096,   // request line or status line, and headers
 	HTTP_TARGET_MAX = 1024, // path and query
 	HTTP_BEARER_MAX = 128,
-	HTTP_HEADERS_MAX = 64,
 };
 
 enum http_kind { HTTP_REQUEST, HTTP_RESPONSE };

@@ -23,6 +23,7 @@ enum {
 	READER_GID = 54321,
 	STRANGER_UID = 54322,
 	CONNECTIONS_MAX = 12,
+	PROCESS_SHARE = CONNECTIONS_MAX / 2,
 	DEADLINE_MS = 2000,
 	PATIENCE_MS = 60000, // bounds a hang, no more
 };
@@ -191,7 +192,7 @@ static size_t flood(int fd)
 	memset(block, 'x', sizeof(block));
 	while ((count = send(fd, block, sizeof(block), MSG_NOSIGNAL | MSG_DONTWAIT)) > 0)
 		sent += (size_t)count;
-	assert_true(count < 0 && (errno == EAGAIN || errno == EPIPE));
+	assert_true(count < 0 && errno == EAGAIN);
 	return sent;
 }
 
@@ -243,10 +244,10 @@ static void test_slow_request_is_cut_by_an_absolute_deadline(void **state)
 static void test_connections_are_limited(void **state)
 {
 	const struct api_test *test = *state;
-	int fds[CONNECTIONS_MAX];
+	int fds[PROCESS_SHARE];
 	scoped_free char *body = NULL;
 
-	for (int i = 0; i < CONNECTIONS_MAX; i++) {
+	for (int i = 0; i < PROCESS_SHARE; i++) {
 		fds[i] = api_test_begin_get(test, "/healthz");
 		api_test_expect_text(fds[i], "ok\n");
 	}
@@ -254,7 +255,7 @@ static void test_connections_are_limited(void **state)
 	assert_non_null(strstr(body, "\"TooManyConnections\""));
 	close(fds[0]);
 	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
-	for (int i = 1; i < CONNECTIONS_MAX; i++)
+	for (int i = 1; i < PROCESS_SHARE; i++)
 		close(fds[i]);
 	assert_int_equal(api_test_get(test, "/healthz", NULL), 200);
 }

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "agent/base/clock.h"
+#include "agent/base/http_head.h"
 #include "agent/base/scope.h"
 #include "agent/guest/http_client.h"
 
@@ -129,7 +130,7 @@ static void test_heads_are_bounded(void **state)
 
 	http_reader_open(&many, HTTP_REQUEST, 0);
 	feed(&many, "GET / HTTP/1.1\r\n", 16);
-	for (int i = 0; i <= HTTP_HEADERS_MAX; i++)
+	for (int i = 0; i <= HTTP_FIELDS_MAX; i++)
 		feed(&many, "A: b\r\n", 6);
 	feed(&many, "\r\n", 2);
 	assert_int_equal(http_reader_next(&many, &message), HTTP_FAULT);
