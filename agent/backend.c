@@ -128,7 +128,7 @@ static int enis_render(void *context, const char *id, struct buffer *out, struct
 
 static void render_target(const struct lb_target_status *status, struct buffer *out)
 {
-	char address[IPV4_TEXT_SIZE];
+	char address[IPV4_TEXT_SIZE], description[LB_DESCRIPTION_SIZE];
 
 	buffer_addf(out,
 		    "{\"target\":{\"id\":\"%s\",\"port\":%u},\"task\":\"%s\",\"inService\":%s,"
@@ -138,6 +138,8 @@ static void render_target(const struct lb_target_status *status, struct buffer *
 		    lb_state_name(status->state));
 	if (status->reason != LB_REASON_NONE)
 		buffer_addf(out, ",\"reason\":\"%s\"", lb_reason_name(status->reason));
+	if (lb_target_describe(status, description)[0])
+		buffer_addf(out, ",\"description\":\"%s\"", description);
 	buffer_adds(out, "}}");
 }
 

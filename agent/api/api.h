@@ -83,7 +83,8 @@ struct api_backend {
 
 	// A JSON array of the ENIs, or (id not NULL) one JSON object.
 	int (*enis_render)(void *context, const char *id, struct buffer *out, struct error *err);
-	// A JSON array of {target{id, port}, task, targetHealth{state, reason}}.
+	// A JSON array of {target{id, port}, task, targetHealth{state, reason,
+	// description}}.
 	int (*targets_render)(void *context, const char *target_group, struct buffer *out,
 			      struct error *err);
 	void (*host_render)(void *context, struct buffer *out); // one JSON object

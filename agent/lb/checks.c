@@ -12,7 +12,7 @@
 #include "agent/base/message.h"
 #include "agent/lb/internal.h"
 
-enum { RESULTS_PER_TURN = 64 };
+enum { RESULTS_PER_TURN = 64, ERRNO_MAX = 4095 };
 
 _Static_assert((int)PROBE_PATH_SIZE == (int)LB_CHECK_PATH_SIZE, "paths fit");
 _Static_assert((int)PROBE_MATCHER_BYTES == (int)LB_MATCHER_BYTES, "matchers fit");
@@ -220,6 +220,7 @@ static void result_handle(struct lb_vpc *vpc, const struct probe_result *result)
 		return;
 	slot->member->http_status = result->http_status <= 999 ? result->http_status : 0;
 	slot->member->check_latency_us = result->latency_us;
+	slot->member->check_failure = result->failure <= ERRNO_MAX ? (int)result->failure : 0;
 	lb_member_event(slot->member, outcomes[result->outcome].event,
 			outcomes[result->outcome].reason);
 }

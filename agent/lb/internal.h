@@ -27,6 +27,7 @@ struct lb_member {
 	bool in_service; // wanted; what the kernel has, the provider knows
 	uint32_t check;  // its number at the probe, LB_NO_CHECK: none
 	unsigned http_status, check_latency_us;
+	int check_failure; // errno, as in struct probe_result
 	// While draining:
 	bool withdrawn; // the kernel sends it no new connections any more
 	bool counting;  // was withdrawn before the running count began

@@ -176,7 +176,14 @@ struct lb_target_status {
 	unsigned open_connections; // known while draining
 	unsigned http_status;      // of the last check, 0: none
 	unsigned check_latency_us; // of the last check
+	int check_failure;         // of the last check: errno of the connection, 0: none
 };
+
+enum { LB_DESCRIPTION_SIZE = 96 };
+
+// Pure. What is behind the reason, in words ("got 404", "Connection refused"), or "".
+const char *lb_target_describe(const struct lb_target_status *status,
+			       char description[LB_DESCRIPTION_SIZE]);
 
 // All targets of a group in the order of registration; the caller frees the array.
 int lb_group_status(const struct lb *lb, const char *group_id,

@@ -2,6 +2,7 @@
 // Targets.
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -186,6 +187,7 @@ static struct lb_target_status member_status(const struct lb_member *member)
 		.in_service = member->in_service,
 		.open_connections = member->open_connections,
 		.http_status = member->http_status,
+		.check_failure = member->check_failure,
 		.check_latency_us = member->check_latency_us,
 	};
 }
@@ -215,4 +217,31 @@ int lb_target_status(const struct lb *lb, const char *group_id, const struct lb_
 		return -err->code;
 	*ret_status = member_status(member);
 	return 0;
+}
+
+const char *lb_target_describe(const struct lb_target_status *status,
+			       char description[LB_DESCRIPTION_SIZE])
+{
+	description[0] = '\0';
+	switch (status->reason) {
+	case LB_REASON_RESPONSE_CODE_MISMATCH:
+		snprintf(description, LB_DESCRIPTION_SIZE, "got %u", status->http_status);
+		break;
+	case LB_REASON_TIMEOUT:
+		snprintf(description, LB_DESCRIPTION_SIZE,
+			 "no answer in time: is its port open to the balancer?");
+		break;
+	case LB_REASON_FAILED_HEALTH_CHECKS:
+		snprintf(description, LB_DESCRIPTION_SIZE, "%s",
+			 status->check_failure ? strerror(status->check_failure)
+					       : "no HTTP answer, or one that was cut short");
+		break;
+	case LB_REASON_DEREGISTRATION_IN_PROGRESS:
+		snprintf(description, LB_DESCRIPTION_SIZE, "%u open connections",
+			 status->open_connections);
+		break;
+	default:
+		break;
+	}
+	return description;
 }

@@ -96,6 +96,15 @@ static bool end(struct probe_check *check, enum probe_outcome outcome, uint32_t 
 	return true;
 }
 
+// The target could not be talked to: `failure` as in struct probe_result.
+static bool end_failed(struct probe_check *check, int failure, int64_t now_us,
+		       struct probe_result *ret_result)
+{
+	end(check, PROBE_FAILED, 0, now_us, ret_result);
+	ret_result->failure = (uint32_t)failure;
+	return true;
+}
+
 static struct sockaddr_in socket_address(uint32_t address, uint16_t port)
 {
 	return (struct sockaddr_in){
@@ -129,7 +138,7 @@ bool probe_attempt_start(struct probe_check *check, int epoll_fd, int64_t now_us
 		return end(check, PROBE_INTERNAL, 0, now_us, ret_result);
 	if (connect(check->fd, (struct sockaddr *)&target, sizeof(target)) < 0 &&
 	    errno != EINPROGRESS)
-		return end(check, PROBE_FAILED, 0, now_us, ret_result);
+		return end_failed(check, errno, now_us, ret_result);
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, check->fd, &event) < 0)
 		return end(check, PROBE_INTERNAL, 0, now_us, ret_result);
 	return false;
@@ -144,7 +153,7 @@ static bool send_request(struct probe_check *check, int epoll_fd, int64_t now_us
 		send(check->fd, check->request + check->sent, length - check->sent, MSG_NOSIGNAL);
 
 	if (count < 0)
-		return errno != EAGAIN && end(check, PROBE_FAILED, 0, now_us, ret_result);
+		return errno != EAGAIN && end_failed(check, errno, now_us, ret_result);
 	check->sent += (size_t)count;
 	if (check->sent == length && epoll_ctl(epoll_fd, EPOLL_CTL_MOD, check->fd, &event) < 0)
 		return end(check, PROBE_INTERNAL, 0, now_us, ret_result);
@@ -160,13 +169,13 @@ static bool read_status(struct probe_check *check, int64_t now_us, struct probe_
 	if (count < 0 && errno == EAGAIN)
 		return false;
 	if (count <= 0)
-		return end(check, PROBE_FAILED, 0, now_us, ret_result);
+		return end_failed(check, count < 0 ? errno : 0, now_us, ret_result);
 	check->received += (size_t)count;
 	status = probe_http_status(check->status_line, check->received);
 	if (status == 0)
 		return false;
 	if (status < 0)
-		return end(check, PROBE_FAILED, 0, now_us, ret_result);
+		return end_failed(check, 0, now_us, ret_result);
 	return end(check, is_matched(check, status) ? PROBE_PASS : PROBE_MISMATCH, (uint32_t)status,
 		   now_us, ret_result);
 }
@@ -179,8 +188,10 @@ bool probe_attempt_ready(struct probe_check *check, int epoll_fd, int64_t now_us
 
 	if (check->fd < 0)
 		return false;
-	if (getsockopt(check->fd, SOL_SOCKET, SO_ERROR, &failure, &size) < 0 || failure)
-		return end(check, PROBE_FAILED, 0, now_us, ret_result);
+	if (getsockopt(check->fd, SOL_SOCKET, SO_ERROR, &failure, &size) < 0)
+		failure = errno;
+	if (failure)
+		return end_failed(check, failure, now_us, ret_result);
 	if (check->protocol == PROBE_TCP)
 		return end(check, PROBE_PASS, 0, now_us, ret_result);
 	if (check->sent < strlen(check->request))

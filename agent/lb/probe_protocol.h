@@ -42,5 +42,6 @@ struct probe_result {
 	uint32_t number, generation;
 	uint32_t outcome;
 	uint32_t http_status; // 0: none was read
+	uint32_t failure;     // of PROBE_FAILED: errno, 0: the answer was no HTTP, or was cut short
 	uint32_t latency_us;
 };

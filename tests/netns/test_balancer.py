@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness.client import PATIENCE, eventually, is_stopped
-from harness.documents import WEB, group, shell, target_group, task, tcp
+from harness.documents import IDLE, WEB, group, shell, target_group, task, tcp
 from harness.host import command_line
 
 pytestmark = pytest.mark.slow
@@ -150,10 +150,24 @@ def test_the_command_line_shows_targets_and_interfaces(outside, vip):
     assert listener.split() == ["TCP", "80", "->", "web"]
     (target,) = rows(table.replace("TARGET GROUP", "GROUP"))
     assert target == {"GROUP": "web", "TARGET": network["privateIpv4Address"], "PORT": "80", "TASK": "a",
-                      "STATE": "healthy", "REASON": "-"}
+                      "STATE": "healthy", "REASON": "-", "DESCRIPTION": "-"}
     (eni,) = rows(outside.ctl("eni").stdout)
     assert eni == rows(outside.ctl("eni", network["eniId"]).stdout)[0]
     assert eni == {"ENI": network["eniId"], "TASK": "a", "VPC": "net", "SUBNET": "web",
                    "ADDRESS": network["privateIpv4Address"], "MAC": network["macAddress"],
                    "INTERFACE": network["interfaceName"], "GROUPS": "web"}
     outside.client.stop_task("a")
+
+
+def test_an_unhealthy_target_says_what_was_met(outside, vip):
+    """The reason is one of ELBv2's; the description says what is behind it."""
+    for name, script in ("refuses", IDLE), ("misses", "mkdir /empty; httpd -f -p 80 -h /empty"):
+        main = shell("web", script, portMappings=[{"containerPort": 80}])
+        served = [{"targetGroup": "web", "containerName": "web", "containerPort": 80}]
+        outside.client.run_task(name, task(main, loadBalancers=served))
+    eventually(lambda: all(target["targetHealth"]["state"] == "unhealthy" for target in targets(outside)))
+    found = {target["task"]: target["targetHealth"] for target in targets(outside)}
+    assert (found["refuses"]["reason"], found["refuses"]["description"]) == (
+        "Target.FailedHealthChecks", "Connection refused")
+    assert (found["misses"]["reason"], found["misses"]["description"]) == ("Target.ResponseCodeMismatch", "got 404")
+    assert "Connection refused" in outside.ctl("lb", "front").stdout
