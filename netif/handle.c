@@ -232,13 +232,13 @@ int netif_netfilter_socket(struct netif *netif, const char *vpc, int *ret_fd, st
 
 int netif_netfilter_watch(struct netif *netif, const char *vpc, int *ret_fd, struct error *err)
 {
-	struct netif_namespace *space;
+	struct netif_namespace *space = &netif->host;
 	int own_socket = -1;
 
 	if (netif_netfilter_socket(netif, vpc, &own_socket, err) < 0 ||
-	    namespace_get(netif, vpc, &space, err) < 0)
+	    (vpc && namespace_get(netif, vpc, &space, err) < 0))
 		return -err->code;
 	if (nft_watch_open(space->fd, own_socket, ret_fd, err) < 0)
-		return error_wrap(err, "vpc %s", vpc);
+		return error_wrap(err, "vpc %s", vpc ? vpc : "(host)");
 	return 0;
 }

@@ -111,8 +111,8 @@ int netif_vpc_socket(struct netif *netif, const char *vpc, int domain, int type,
 // for each batch (a stat(2)), for a namespace that was replaced gets a new one.
 int netif_netfilter_socket(struct netif *netif, const char *vpc, int *ret_fd, struct error *err);
 
-// A descriptor that becomes readable when nf_tables of the VPC were changed, but not through the
-// socket above; nft_socket_drain() it. The caller closes it.
+// A descriptor that becomes readable when nf_tables of the VPC (NULL: of the host namespace) were
+// changed, but not through the socket above; nft_socket_drain() it. The caller closes it.
 int netif_netfilter_watch(struct netif *netif, const char *vpc, int *ret_fd, struct error *err);
 
 // An address/32 on the VPC's lo (a load balancer's, say).

@@ -73,6 +73,37 @@ int sg_host_ensure(const char *install, int netfilter_socket, struct error *err)
 	return send_batch(batch, table, netfilter_socket, err);
 }
 
+// 1 when the chain has its one rule, which drops.
+static int chain_is_complete(const char *table, const char *chain, int netfilter_socket,
+			     struct error *err)
+{
+	scoped_free struct nft_rule_info *rules = NULL;
+	size_t count;
+
+	if (nft_rules_dump(netfilter_socket, table, chain, &rules, &count, err) < 0)
+		return -err->code;
+	return count == 1 && rules[0].verdict == NF_DROP;
+}
+
+// A dump of a table or chain that is not there is empty or -ENOENT, as the kernel likes.
+int sg_host_check(const char *install, int netfilter_socket, bool *ret_complete, struct error *err)
+{
+	char table[NFT_NAME_SIZE];
+	int complete = 1;
+
+	table_name(install, table);
+	for (size_t i = 0; i < ARRAY_LENGTH(chains) && complete == 1; i++)
+		complete = chain_is_complete(table, chains[i].name, netfilter_socket, err);
+	if (complete == -ENOENT) {
+		error_clear(err);
+		complete = 0;
+	}
+	if (complete < 0)
+		return error_wrap(err, "host table %s", table);
+	*ret_complete = complete == 1;
+	return 0;
+}
+
 int sg_host_inventory(const char *install, int netfilter_socket, struct sg_object **ret_objects,
 		      size_t *ret_count, struct error *err)
 {

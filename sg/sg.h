@@ -196,6 +196,10 @@ bool sg_vpc_may_have(const struct sg_vpc *vpc, const char *id);
 // took away is not there afterwards: who wants it sets it again. A group that is set again writes
 // all of its rules.
 int sg_vpc_restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err);
+// The first part of sg_vpc_restore() alone, which costs the same for a VPC of any size: the chains
+// of the table are there again, and drop what no group allows. The mirror stays as it was, right or
+// wrong, until sg_vpc_restore(). For a table that is damaged more often than it may be restored.
+int sg_vpc_shut(const struct sg_vpc *vpc, int netfilter_socket, struct error *err);
 
 // Sends the batch. Negative: nothing was changed (or only rules were added, see above). On 0 owners
 // may have failed alone: nft_batch_failure(). In both cases the mirror says afterwards what the
@@ -281,6 +285,8 @@ int sg_vpc_drops_read(int netfilter_socket, struct sg_drops *ret_drops, struct e
 
 // `inet penstock-<install>` in the host's namespace. Idempotent.
 int sg_host_ensure(const char *install, int netfilter_socket, struct error *err);
+// Whether the table has all of its chains and their rules.
+int sg_host_check(const char *install, int netfilter_socket, bool *ret_complete, struct error *err);
 int sg_host_delete(const char *install, int netfilter_socket, struct error *err);
 
 // --- Inventory, for fsck ---

@@ -241,6 +241,13 @@ int sg_vpc_restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 	return error_wrap(err, "vpc %s", vpc->id);
 }
 
+int sg_vpc_shut(const struct sg_vpc *vpc, int netfilter_socket, struct error *err)
+{
+	if (table_ensure(vpc->install, vpc->id, netfilter_socket, err) < 0)
+		return error_wrap(err, "vpc %s", vpc->id);
+	return 0;
+}
+
 int sg_vpc_open(const char *install, const char *vpc, int netfilter_socket, struct sg_vpc **ret_vpc,
 		struct error *err)
 {

@@ -263,6 +263,7 @@ static void send_batch(struct network_vpc *vpc)
 		log_warning(NULL, "vpc %s: %zu owners' rules were refused", vpc->id,
 			    nft_batch_failure_count(vpc->batch));
 	vpc->sending_us = clock_monotonic_us() - began_us;
+	rules_sent(vpc);
 }
 
 void effects_commit(struct engine *engine)
@@ -413,6 +414,7 @@ int effects_start(struct engine *engine, struct error *err)
 	int socket_fd;
 
 	if (netif_netfilter_socket(engine->netif, NULL, &socket_fd, err) < 0 ||
+	    rules_watch_host(engine, err) < 0 ||
 	    sg_host_ensure(engine->config->install, socket_fd, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < ARRAY_LENGTH(effects); i++)

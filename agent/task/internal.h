@@ -4,6 +4,7 @@
 //   engine.c    opens the modules, the turn, timers
 //   objects.c   the parsed network objects of the store
 //   effects.c   when they take effect, what became of it, what is tried again
+//   rules.c     nftables rules that somebody else changed are restored
 //   network.c   the effects of VPCs, subnets, groups; balancers.c: of balancers, target groups
 //   record.c    a task's life as data: created, changed, recorded, finished
 //   turn.c      stopped, forgotten; what a turn did to tasks until its commit
@@ -21,6 +22,7 @@
 #include <event2/event.h>
 #include <sys/queue.h>
 
+#include "agent/base/damper.h"
 #include "agent/cell/cell.h"
 #include "agent/guest/image.h"
 #include "agent/model/image_config.h"
@@ -43,6 +45,15 @@ struct object {
 	struct object_status status; // as stored
 };
 
+// What hears of changes that others make to nftables rules; see rules.c.
+struct rules_watch {
+	int fd;
+	struct event *event, *timer;
+	struct damper restoring, shutting;
+	int64_t began_us;  // of the restoration that is not sent to its end yet, or 0
+	int64_t logged_us; // when that was last written into the log
+};
+
 struct network_vpc {
 	struct network_vpc *next;
 	struct engine *engine;
@@ -53,10 +64,7 @@ struct network_vpc {
 	struct task *sent;       // whose policy is in it
 	int64_t sending_us;      // how long the kernel took for it
 	struct reaper reaper;    // deletes retired ENIs
-	int watch_fd;            // readable when somebody else changed its tables
-	struct event *watch;
-	struct event *restore_timer; // of what they changed
-	int64_t restored_us;         // when it was last
+	struct rules_watch rules;
 };
 
 struct network_subnet {
@@ -239,6 +247,7 @@ struct engine {
 	struct reaper disk_reaper, cell_reaper;
 	struct unrecorded_cell *unrecorded;
 
+	struct rules_watch host_rules;
 	int cgroup_watch_fd;
 	struct event *cgroup_event, *lb_event, *lb_timer, *sweep_timer;
 };
@@ -299,6 +308,14 @@ typedef int policy_remove(struct sg_vpc *vpc, struct nft_batch *batch, const cha
 			  struct error *err);
 int network_remove_elsewhere(struct engine *engine, const struct network_vpc *home, const char *id,
 			     policy_remove *remove, struct error *err);
+
+// rules.c
+int rules_watch_vpc(struct network_vpc *vpc, struct error *err);
+int rules_watch_host(struct engine *engine, struct error *err);
+void rules_watch_close(struct rules_watch *watch);
+void rules_sent(struct network_vpc *vpc);  // the batch of this round
+void rules_retry(struct network_vpc *vpc); // what is damaged
+void rules_check_host(struct engine *engine);
 
 // balancers.c
 int balancer_apply(struct engine *engine, const char *id, struct error *err);

@@ -8,11 +8,8 @@
 #include <string.h>
 
 #include "agent/base/clock.h"
-#include "agent/base/log.h"
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
-
-enum { RESTORE_INTERVAL_US = 1000000 };
 
 struct network_vpc *network_vpc_find(struct engine *engine, const char *id)
 {
@@ -114,56 +111,6 @@ static int reap_work(const char *argument, struct error *err)
 	return result;
 }
 
-// The table is made whole again, and who is in it says so again.
-static void restore_policy(struct network_vpc *vpc)
-{
-	struct error err = {0};
-	int socket_fd;
-
-	if (netif_netfilter_socket(vpc->engine->netif, vpc->id, &socket_fd, &err) < 0 ||
-	    sg_vpc_restore(vpc->sg, socket_fd, &err) < 0) {
-		log_error(NULL, "policy of vpc %s: %s", vpc->id, err.message);
-		return;
-	}
-	lb_vpc_resync(vpc->engine->lb, vpc->id);
-	effects_of_vpc_again(vpc);
-	policy_again(vpc);
-}
-
-static void on_restore(evutil_socket_t fd, short what, void *context)
-{
-	struct network_vpc *vpc = context;
-
-	(void)fd;
-	(void)what;
-	log_warning(NULL, "vpc %s: somebody else changed its nftables rules", vpc->id);
-	restore_policy(vpc);
-	vpc->restored_us = clock_monotonic_us();
-}
-
-// Restored at once, and at most once in the interval: who changes tables all the time, even those
-// of his own, is not to hold up the loop.
-static void on_foreign_change(evutil_socket_t fd, short what, void *context)
-{
-	struct network_vpc *vpc = context;
-
-	(void)what;
-	if (nft_socket_drain(fd))
-		timer_arm(vpc->restore_timer, vpc->restored_us + RESTORE_INTERVAL_US);
-}
-
-static int watch_tables(struct network_vpc *vpc, struct error *err)
-{
-	if (netif_netfilter_watch(vpc->engine->netif, vpc->id, &vpc->watch_fd, err) < 0)
-		return -err->code;
-	vpc->watch = event_new(vpc->engine->base, vpc->watch_fd, EV_READ | EV_PERSIST,
-			       on_foreign_change, vpc);
-	vpc->restore_timer = evtimer_new(vpc->engine->base, on_restore, vpc);
-	if (!vpc->watch || !vpc->restore_timer || event_add(vpc->watch, NULL) < 0)
-		return error_set(err, ENOMEM, "watch tables");
-	return 0;
-}
-
 static struct network_vpc *vpc_new(struct engine *engine, const char *id)
 {
 	struct network_vpc *vpc = calloc(1, sizeof(*vpc));
@@ -171,7 +118,7 @@ static struct network_vpc *vpc_new(struct engine *engine, const char *id)
 	if (!vpc)
 		abort();
 	vpc->engine = engine;
-	vpc->watch_fd = -1;
+	vpc->rules.fd = -1;
 	snprintf(vpc->id, sizeof(vpc->id), "%s", id);
 	vpc->reaper = (struct reaper){
 		.janitors = &engine->janitors, .name = "retired ENIs", .work = reap_work};
@@ -185,11 +132,7 @@ static void vpc_release(struct network_vpc *vpc)
 	reaper_close(&vpc->reaper);
 	nft_batch_free(vpc->batch);
 	sg_vpc_close(vpc->sg);
-	if (vpc->watch)
-		event_free(vpc->watch);
-	if (vpc->restore_timer)
-		event_free(vpc->restore_timer);
-	close_fd(&vpc->watch_fd);
+	rules_watch_close(&vpc->rules);
 	free(vpc);
 }
 
@@ -205,7 +148,7 @@ static int vpc_open(struct engine *engine, const char *id, struct error *err)
 	    netif_netfilter_socket(engine->netif, id, &socket_fd, err) < 0)
 		return -err->code;
 	vpc = vpc_new(engine, id);
-	if (watch_tables(vpc, err) < 0 ||
+	if (rules_watch_vpc(vpc, err) < 0 ||
 	    sg_vpc_open(engine->config->install, id, socket_fd, &vpc->sg, err) < 0 ||
 	    lb_vpc_ensure(engine->lb, id, err) < 0) {
 		vpc_release(vpc);
@@ -434,8 +377,7 @@ int64_t network_lease_ms(struct engine *engine, const struct network_subnet *sub
 void network_retry(struct engine *engine)
 {
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
-		if (sg_vpc_is_damaged(vpc->sg))
-			restore_policy(vpc);
+		rules_retry(vpc);
 		policy_retry(vpc);
 		reaper_retry(&vpc->reaper);
 	}

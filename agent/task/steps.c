@@ -103,8 +103,13 @@ static void on_stepped(void *object, size_t step, enum walk_direction direction,
 		       const struct walk_time *time, int result, const struct error *err)
 {
 	struct task *task = object;
+	// A step that was applied before and is only looked at again changes nothing of the record:
+	// a repair of many tasks' network must not push other changes out of the history.
+	bool looked_at = result == 0 && direction == WALK_UP &&
+			 task->status.progress[step].applied && !task->status.undo_error[0];
 
-	task_changed(task);
+	if (!looked_at)
+		task_changed(task);
 	if (result == 0)
 		step_succeeded(task, step, direction, time);
 	else if (direction == WALK_UP)

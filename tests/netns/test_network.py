@@ -421,7 +421,32 @@ def test_a_rule_that_others_replaced_is_written_again(host, network):
     assert has_policy(host, "t")
 
 
-def test_a_busy_neighbour_in_the_namespace_is_looked_at_now_and_then(host, network):
+def test_rules_flushed_again_and_again_are_made_again_each_time(outside):
+    """Each flush finds the rules of the one before whole again, however soon it follows."""
+    web = serves(outside.client, "t")
+    rounds, begin = 20, time.monotonic()
+    for _ in range(rounds):
+        nft(outside, "flush", "ruleset")
+        eventually(lambda: has_policy(outside, "t"))
+    assert time.monotonic() - begin < rounds, "there is no fixed pause between two repairs"
+    assert answers(outside, web)
+    assert is_silent(outside, f"{web}:8080")
+    revision = outside.client.task("t")["revision"]
+    nft(outside, "flush", "ruleset")
+    eventually(lambda: has_policy(outside, "t"))
+    assert outside.client.task("t")["revision"] == revision, "a repair changes nothing of the task"
+
+
+def test_a_flushed_table_of_the_host_is_made_again(host):
+    table = ("list", "table", "inet", f"penstock-{host.install}")
+    before = host.run("nft", *table).stdout
+    host.run("nft", "flush", "ruleset")
+    eventually(lambda: host.run("nft", *table, check=False).stdout == before)
+    host.run("nft", "flush", "chain", "inet", table[-1], "forward")
+    eventually(lambda: host.run("nft", *table, check=False).stdout == before)
+
+
+def test_a_busy_neighbour_in_the_namespace_takes_a_part_of_the_time_only(host, network):
     said, begin = "vpc net: somebody else changed", time.monotonic()
     changes = 40
     for _ in range(changes // 2):
