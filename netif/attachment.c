@@ -117,6 +117,16 @@ static int configure_address(struct nl_sock *socket, int index,
 	return address_add(socket, &wanted, err);
 }
 
+static bool has_address(const struct inet_address *standing, size_t count,
+			const struct netif_attachment *attachment)
+{
+	for (size_t i = 0; i < count; i++)
+		if (standing[i].address == attachment->address &&
+		    standing[i].prefix == attachment->prefix)
+			return true;
+	return false;
+}
+
 static struct inet_route attachment_route(const struct netif_route *route, int index)
 {
 	return (struct inet_route){
@@ -207,6 +217,63 @@ int netif_attachment_ensure(struct netif *netif, const struct netif_attachment *
 	if (ensure(netif, attachment, err) < 0)
 		return error_wrap(err, "attach interface %s", attachment->interface);
 	return 0;
+}
+
+// --- Check ---
+
+static int configuration_faults(struct nl_sock *socket, const struct link_info *link,
+				const struct netif_attachment *attachment, unsigned *ret_faults,
+				struct error *err)
+{
+	scoped_free struct inet_address *addresses = NULL;
+	scoped_free struct inet_route *routes = NULL;
+	size_t address_count, route_count;
+	unsigned faults = link->up ? 0 : NETIF_ATTACHMENT_DOWN;
+
+	if (address_list(socket, link->index, &addresses, &address_count, err) < 0 ||
+	    route_list(socket, link->index, &routes, &route_count, err) < 0)
+		return -err->code;
+	if (!has_address(addresses, address_count, attachment))
+		faults |= NETIF_ATTACHMENT_NO_ADDRESS;
+	for (size_t i = 0; i < attachment->route_count; i++) {
+		struct inet_route wanted = attachment_route(&attachment->routes[i], link->index);
+
+		if (!is_standing(routes, route_count, &wanted))
+			faults |= NETIF_ATTACHMENT_NO_ROUTE;
+	}
+	*ret_faults = faults;
+	return 0;
+}
+
+int netif_attachment_check(struct netif *netif, const struct netif_attachment *attachment,
+			   unsigned *ret_faults, struct error *err)
+{
+	struct netif_namespace *space;
+	struct link_info link;
+	int found = namespace_get(netif, attachment->vpc, &space, err);
+
+	if (found == 0)
+		found = link_find(space->rtnl, attachment->interface, LINK_WITHOUT_STATS, &link,
+				  err);
+	if (found == -ENOENT) {
+		error_clear(err);
+		found = 0;
+	}
+	if (found == 0 ||
+	    (found > 0 && !is_marked(netif, &link, attachment->vpc, attachment->interface))) {
+		*ret_faults = NETIF_ATTACHMENT_MISSING;
+		return 0;
+	}
+	if (found < 0 || configuration_faults(space->rtnl, &link, attachment, ret_faults, err) < 0)
+		return error_wrap(err, "attachment %s", attachment->interface);
+	return 0;
+}
+
+int netif_host_has(struct netif *netif, const char *interface, struct error *err)
+{
+	struct link_info link;
+
+	return link_find(netif->host.rtnl, interface, LINK_WITHOUT_STATS, &link, err);
 }
 
 // --- Giving back ---

@@ -267,7 +267,7 @@ static size_t keep_subnets(struct inet_route *routes, size_t count)
 	size_t kept = 0;
 
 	for (size_t i = 0; i < count; i++)
-		if (routes[i].type == RTN_BLACKHOLE)
+		if (is_subnet_blackhole(&routes[i]))
 			routes[kept++] = routes[i];
 	return kept;
 }

@@ -5,6 +5,7 @@
 #include <netlink/socket.h>
 #include <sys/types.h>
 
+#include "netif/inet.h"
 #include "netif/link.h"
 #include "netif/mark.h"
 #include "netif/netif.h"
@@ -54,6 +55,16 @@ int eni_find(const struct netif *netif, struct netif_namespace *space, const cha
 
 // Deletes what the VPC remembers of connections of addresses that no interface has any more.
 int conntrack_forget_given_up(struct netif_namespace *space, struct error *err);
+
+// Metrics of blackhole routes: below the /32 routes of ENIs and the routes of attachments. A subnet
+// may have the same block as its VPC, and each of the two has its own route.
+enum { SUBNET_BLACKHOLE_PRIORITY = 0x70000000, VPC_BLACKHOLE_PRIORITY = 0x70000001 };
+
+// Whether the route is the blackhole of a subnet.
+static inline bool is_subnet_blackhole(const struct inet_route *route)
+{
+	return route->type == RTN_BLACKHOLE && route->priority == SUBNET_BLACKHOLE_PRIORITY;
+}
 
 // Link group of a veth that has no mark yet.
 enum { UNFINISHED_GROUP = NETIF_DYING_GROUP + 1 };

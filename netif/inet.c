@@ -48,7 +48,9 @@ int address_add(struct nl_sock *socket, const struct inet_address *address, stru
 	char text[IPV4_TEXT_SIZE];
 
 	rtnl_put_u8(message, IFA_PROTO, NETIF_PROTOCOL);
-	if (content_with(rtnl_request(socket, message, err), EEXIST, err) < 0)
+	if (rtnl_request(socket, message, err) == 0)
+		return 1;
+	if (content_with(-err->code, EEXIST, err) < 0)
 		return error_wrap(err, "add address %s", ipv4_format(address->address, text));
 	return 0;
 }
@@ -63,7 +65,7 @@ int address_delete(struct nl_sock *socket, const struct inet_address *address, s
 	return 0;
 }
 
-static int take_address(const struct nlmsghdr *reply, void *context, struct error *err)
+int address_take(const struct nlmsghdr *reply, void *context, struct error *err)
 {
 	const struct ifaddrmsg *header = nlmsg_data(reply);
 	struct nlattr *found[IFA_MAX + 1];
@@ -81,15 +83,20 @@ static int take_address(const struct nlmsghdr *reply, void *context, struct erro
 	return 0;
 }
 
+struct nl_msg *address_query(int index)
+{
+	struct ifaddrmsg header = {.ifa_family = AF_INET, .ifa_index = (unsigned)index};
+
+	return rtnl_message(RTM_GETADDR, 0, &header, sizeof(header));
+}
+
 int address_list(struct nl_sock *socket, int index, struct inet_address **ret_addresses,
 		 size_t *ret_count, struct error *err)
 {
-	struct ifaddrmsg header = {.ifa_family = AF_INET, .ifa_index = (unsigned)index};
-	scoped_message struct nl_msg *message =
-		rtnl_message(RTM_GETADDR, 0, &header, sizeof(header));
+	scoped_message struct nl_msg *message = address_query(index);
 	struct rtnl_array array = {.item_size = sizeof(struct inet_address)};
 
-	if (rtnl_dump(socket, message, take_address, &array, err) < 0)
+	if (rtnl_dump(socket, message, address_take, &array, err) < 0)
 		return error_wrap(err, "list addresses");
 	*ret_addresses = array.items;
 	*ret_count = array.count;
@@ -172,27 +179,33 @@ static int parse_route(const struct nlmsghdr *reply, struct inet_route *ret_rout
 	return 0;
 }
 
-static int take_route(const struct nlmsghdr *reply, void *context, struct error *err)
+int route_take(const struct nlmsghdr *reply, void *context, struct error *err)
 {
 	return parse_route(reply, rtnl_array_next(context), err);
 }
 
-int route_list(struct nl_sock *socket, int index, struct inet_route **ret_routes, size_t *ret_count,
-	       struct error *err)
+struct nl_msg *route_query(int index)
 {
 	struct rtmsg header = {
 		.rtm_family = AF_INET,
 		.rtm_table = RT_TABLE_MAIN,
 		.rtm_protocol = NETIF_PROTOCOL,
 	};
-	scoped_message struct nl_msg *message =
-		rtnl_message(RTM_GETROUTE, 0, &header, sizeof(header));
-	struct rtnl_array array = {.item_size = sizeof(struct inet_route)};
+	struct nl_msg *message = rtnl_message(RTM_GETROUTE, 0, &header, sizeof(header));
 
 	if (index)
 		rtnl_put_u32(message, RTA_OIF, (uint32_t)index);
+	return message;
+}
+
+int route_list(struct nl_sock *socket, int index, struct inet_route **ret_routes, size_t *ret_count,
+	       struct error *err)
+{
+	scoped_message struct nl_msg *message = route_query(index);
+	struct rtnl_array array = {.item_size = sizeof(struct inet_route)};
+
 	// A namespace that never had a route has no table either.
-	if (content_with(rtnl_dump(socket, message, take_route, &array, err), ENOENT, err) < 0)
+	if (content_with(rtnl_dump(socket, message, route_take, &array, err), ENOENT, err) < 0)
 		return error_wrap(err, "list routes");
 	*ret_routes = array.items;
 	*ret_count = array.count;
@@ -281,4 +294,29 @@ int neighbour_stands(struct nl_sock *socket, int index, uint32_t address,
 		return error_wrap(err, "find neighbour %s", ipv4_format(address, text));
 	return (neighbour.state & NUD_PERMANENT) &&
 	       memcmp(neighbour.mac.bytes, mac->bytes, sizeof(mac->bytes)) == 0;
+}
+
+struct nl_msg *neighbour_query(void)
+{
+	struct ndmsg header = {.ndm_family = AF_INET};
+
+	return rtnl_message(RTM_GETNEIGH, 0, &header, sizeof(header));
+}
+
+// Permanent ones only: what the kernel resolved on an attachment comes and goes.
+int neighbour_take(const struct nlmsghdr *reply, void *context, struct error *err)
+{
+	const struct ndmsg *header = nlmsg_data(reply);
+	struct neighbour neighbour = {0};
+	struct nlattr *address;
+
+	if (take_neighbour(reply, &neighbour, err) < 0)
+		return -err->code;
+	address = nlmsg_find_attr((struct nlmsghdr *)reply, sizeof(*header), NDA_DST);
+	if ((neighbour.state & NUD_PERMANENT) && address && nla_len(address) == sizeof(uint32_t))
+		*(struct inet_neighbour *)rtnl_array_next(context) =
+			(struct inet_neighbour){.index = header->ndm_ifindex,
+						.address = get_ipv4(address),
+						.mac = neighbour.mac};
+	return 0;
 }

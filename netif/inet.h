@@ -11,6 +11,7 @@
 
 #include "agent/base/error.h"
 #include "netif/ipam.h"
+#include "netif/rtnl.h"
 
 enum { LOOPBACK_INDEX = 1 }; // in every network namespace
 
@@ -22,9 +23,16 @@ struct inet_address {
 	uint8_t protocol; // when listed; 0 on kernels before 5.18
 };
 
-// Adding what exists, deleting what is gone: success.
+// Adding what exists, deleting what is gone: success. To add is 1 when it was not there.
 int address_add(struct nl_sock *socket, const struct inet_address *address, struct error *err);
 int address_delete(struct nl_sock *socket, const struct inet_address *address, struct error *err);
+// Dump requests, and what takes one reply into an array of struct inet_address, inet_route or
+// inet_neighbour: for a dump that is read in parts.
+struct nl_msg *address_query(int index);
+struct nl_msg *route_query(int index);
+struct nl_msg *neighbour_query(void);
+rtnl_each_fn address_take, route_take, neighbour_take;
+
 // Of one interface; the caller frees the array.
 int address_list(struct nl_sock *socket, int index, struct inet_address **ret_addresses,
 		 size_t *ret_count, struct error *err);
@@ -48,6 +56,12 @@ int route_list(struct nl_sock *socket, int index, struct inet_route **ret_routes
 // The route that a packet to `address` takes: 1, or 0 when there is none (or a blackhole).
 int route_find(struct nl_sock *socket, uint32_t address, struct inet_route *ret_route,
 	       struct error *err);
+
+struct inet_neighbour {
+	int index;
+	uint32_t address;
+	struct mac_address mac;
+};
 
 // A permanent neighbour.
 int neighbour_set(struct nl_sock *socket, int index, uint32_t address,

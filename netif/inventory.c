@@ -72,7 +72,7 @@ static int add_links(struct inventory *inventory, const struct netif *netif,
 static bool is_router(const struct inet_route *routes, size_t count, uint32_t address)
 {
 	for (size_t i = 0; i < count; i++)
-		if (routes[i].type == RTN_BLACKHOLE &&
+		if (is_subnet_blackhole(&routes[i]) &&
 		    ipv4_subnet_router(&routes[i].destination) == address)
 			return true;
 	return false;
@@ -90,7 +90,7 @@ static int add_addresses(struct inventory *inventory, const struct netif_namespa
 	    address_list(space->rtnl, LOOPBACK_INDEX, &addresses, &address_count, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < route_count; i++)
-		if (routes[i].type == RTN_BLACKHOLE)
+		if (is_subnet_blackhole(&routes[i]))
 			ipv4_cidr_format(
 				&routes[i].destination,
 				add(inventory, NETIF_OBJECT_SUBNET, space->vpc, space->vpc)->name);

@@ -115,12 +115,18 @@ int netif_netfilter_socket(struct netif *netif, const char *vpc, int *ret_fd, st
 // changed, but not through the socket above; nft_socket_drain() it. The caller closes it.
 int netif_netfilter_watch(struct netif *netif, const char *vpc, int *ret_fd, struct error *err);
 
-// An address/32 on the VPC's lo (a load balancer's, say).
+// What every VPC's namespace has besides: lo is up with 169.254.170.2, and the VPC's whole block
+// has a blackhole route under all others, so that what is sent to an address of the VPC that nobody
+// has does not leave by the default route of an attachment. 1 when some of it was missing.
+int netif_vpc_configure(struct netif *netif, const char *vpc, const struct ipv4_cidr *block,
+			struct error *err);
+
+// An address/32 on the VPC's lo (a load balancer's, say). To ensure what was missing is 1.
 int netif_address_ensure(struct netif *netif, const char *vpc, uint32_t address, struct error *err);
 int netif_address_remove(struct netif *netif, const char *vpc, uint32_t address, struct error *err);
 
-// The router's address, base+1, on lo, and a blackhole route under the ENIs' /32 routes: what
-// is sent to an unused address of the subnet does not leave by an attachment.
+// The router's address, base+1, on lo, and a blackhole route under the ENIs' /32 routes, by which
+// the subnet is known. To ensure what was missing is 1.
 int netif_subnet_ensure(struct netif *netif, const char *vpc, const struct ipv4_cidr *block,
 			struct error *err);
 int netif_subnet_remove(struct netif *netif, const char *vpc, const struct ipv4_cidr *block,
@@ -246,6 +252,49 @@ int netif_attachment_ensure(struct netif *netif, const struct netif_attachment *
 // likewise. An interface that is gone is success.
 int netif_attachment_remove(struct netif *netif, const char *vpc, const char *interface,
 			    struct error *err);
+
+// What is wrong with it; 0 is attached and configured.
+enum netif_attachment_fault {
+	NETIF_ATTACHMENT_MISSING = 1 << 0, // not in the VPC (or no VPC): no other bit is set
+	NETIF_ATTACHMENT_DOWN = 1 << 1,
+	NETIF_ATTACHMENT_NO_ADDRESS = 1 << 2,
+	NETIF_ATTACHMENT_NO_ROUTE = 1 << 3,
+};
+int netif_attachment_check(struct netif *netif, const struct netif_attachment *attachment,
+			   unsigned *ret_faults, struct error *err);
+
+// Whether the host's namespace has an interface of this name: 1 or 0.
+int netif_host_has(struct netif *netif, const char *interface, struct error *err);
+
+// --- Looking again ---
+
+// A descriptor that becomes readable when a link, address, route or permanent neighbour of the VPC
+// changed (`vpc` NULL: a link of the host namespace), except by requests of this handle, as far as
+// the kernel says who made them. Something was also changed when events were lost. The caller
+// closes it.
+int netif_watch_open(struct netif *netif, const char *vpc, int *ret_fd, struct error *err);
+// Takes a bounded part of what is there to read; whether there was anything.
+bool netif_watch_drain(int fd);
+
+// What a VPC's namespace has of addresses, routes and permanent neighbours, in one dump for each.
+// It is read in parts: netif_look_step() takes at most 32 KiB (some 400 routes, 0.3 ms) and does
+// not wait; when the descriptor is readable there is more. The dumps are no snapshot, and what
+// changed meanwhile may be missed: what seems to be missing is to be checked before anything is
+// reported.
+struct netif_look;
+
+int netif_look_start(struct netif *netif, const char *vpc, struct netif_look **ret_look,
+		     struct error *err);
+int netif_look_fd(const struct netif_look *look); // borrowed
+int netif_look_step(struct netif_look *look, bool *ret_done, struct error *err);
+void netif_look_free(struct netif_look *look); // NULL is fine
+
+// Once it is done. What netif_vpc_configure(), netif_address_ensure(), netif_subnet_ensure() and
+// netif_eni_link() make.
+bool netif_look_has_vpc(const struct netif_look *look, const struct ipv4_cidr *block);
+bool netif_look_has_address(const struct netif_look *look, uint32_t address);
+bool netif_look_has_subnet(const struct netif_look *look, const struct ipv4_cidr *block);
+bool netif_look_has_eni(const struct netif_look *look, const struct netif_eni *eni);
 
 // --- Counting connections ---
 

@@ -274,3 +274,44 @@ int rtnl_dump(struct nl_sock *socket, struct nl_msg *message, rtnl_each_fn *each
 	*array = (struct rtnl_array){0};
 	return result;
 }
+
+// --- In parts ---
+
+int rtnl_partial_start(struct nl_sock *socket, struct nl_msg *message, struct rtnl_partial *partial,
+		       struct error *err)
+{
+	struct nlmsghdr *header = nlmsg_hdr(message);
+	int result;
+
+	header->nlmsg_flags |= NLM_F_DUMP;
+	header->nlmsg_seq = NL_AUTO_SEQ;
+	result = nl_send_auto(socket, message);
+	if (result < 0)
+		return error_set(err, EIO, "send to rtnetlink: %s", nl_geterror(result));
+	*partial = (struct rtnl_partial){.sequence = header->nlmsg_seq};
+	return 0;
+}
+
+int rtnl_partial_step(struct nl_sock *socket, struct rtnl_partial *partial, rtnl_each_fn *each,
+		      struct rtnl_array *array, struct error *err)
+{
+	struct exchange exchange = {
+		.sequence = partial->sequence, .is_dump = true, .each = each, .context = array};
+	// Aligned for struct nlmsghdr. On the stack, since it is needed for the time of this call.
+	_Alignas(struct nlmsghdr) unsigned char bytes[RECEIVE_SIZE];
+	ssize_t length = recv(nl_socket_get_fd(socket), bytes, sizeof(bytes), MSG_DONTWAIT);
+
+	if (length < 0 && errno == ENOBUFS) {
+		partial->interrupted = true;
+		return 0;
+	}
+	if (length < 0)
+		return errno == EAGAIN || errno == EINTR
+			       ? 0
+			       : error_errno(err, "receive from rtnetlink");
+	if (take_replies(&exchange, bytes, (int)length, err) < 0)
+		return -err->code;
+	partial->done = exchange.done;
+	partial->interrupted = partial->interrupted || exchange.interrupted;
+	return exchange.result;
+}

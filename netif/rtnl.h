@@ -11,6 +11,7 @@
 #include <netlink/attr.h>
 #include <netlink/msg.h>
 #include <netlink/socket.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "agent/base/error.h"
@@ -58,3 +59,18 @@ void *rtnl_array_next(struct rtnl_array *array); // a new item, uninitialised
 // (NLM_F_DUMP_INTR) and repeated; after a few such it is -EAGAIN.
 int rtnl_dump(struct nl_sock *socket, struct nl_msg *message, rtnl_each_fn *each,
 	      struct rtnl_array *array, struct error *err);
+
+// A dump that is read in parts, of a loop that has other work: a socket of its own, since replies
+// come in the order of the requests.
+struct rtnl_partial {
+	uint32_t sequence;
+	bool done;
+	bool interrupted; // NLM_F_DUMP_INTR was seen, or replies were lost: something may be
+			  // missing
+};
+
+int rtnl_partial_start(struct nl_sock *socket, struct nl_msg *message, struct rtnl_partial *partial,
+		       struct error *err);
+// Takes one datagram of at most 32 KiB, if there is one; does not wait. `each` as for rtnl_dump().
+int rtnl_partial_step(struct nl_sock *socket, struct rtnl_partial *partial, rtnl_each_fn *each,
+		      struct rtnl_array *array, struct error *err);

@@ -14,9 +14,6 @@
 #include "netif/namespace.h"
 #include "netif/rtnl.h"
 
-// Below the /32 routes of ENIs and the routes of attachments.
-enum { SUBNET_BLACKHOLE_PRIORITY = 0x70000000 };
-
 // conf/all counts for every interface, conf/default for those to come.
 #define FOR_INTERFACES(name, value)                                                                \
 	{"ipv4/conf/all/" name, value, false},                                                     \
@@ -47,15 +44,16 @@ static const struct namespace_setting vpc_settings[] = {
 	{"ipv4/ipfrag_high_thresh", "16777216", .optional = true},
 };
 
+// Host scope: never the source of a packet that did not ask for it.
+static const struct inet_address metadata_address = {
+	.index = LOOPBACK_INDEX,
+	.address = NETIF_METADATA_ADDRESS,
+	.prefix = 32,
+	.scope = RT_SCOPE_HOST,
+};
+
 static int configure_loopback(const struct netif *netif, const char *vpc, struct error *err)
 {
-	// Host scope: never the source of a packet that did not ask for it.
-	static const struct inet_address metadata = {
-		.index = LOOPBACK_INDEX,
-		.address = NETIF_METADATA_ADDRESS,
-		.prefix = 32,
-		.scope = RT_SCOPE_HOST,
-	};
 	__attribute__((cleanup(rtnl_close))) struct nl_sock *socket = NULL;
 	char alias[LINK_ALIAS_SIZE];
 
@@ -66,7 +64,7 @@ static int configure_loopback(const struct netif *netif, const char *vpc, struct
 				    .alias = mark_format_vpc(netif->install, vpc, alias)),
 			err) < 0)
 		return error_wrap(err, "set up lo");
-	return address_add(socket, &metadata, err);
+	return address_add(socket, &metadata_address, err);
 }
 
 static int make_namespace(struct netif *netif, const char *vpc, struct error *err)
@@ -234,12 +232,12 @@ int netif_address_ensure(struct netif *netif, const char *vpc, uint32_t address,
 {
 	struct inet_address wanted = loopback_address(address);
 	struct netif_namespace *space;
+	int added;
 
 	if (namespace_get(netif, vpc, &space, err) < 0)
 		return -err->code;
-	if (address_add(space->rtnl, &wanted, err) < 0)
-		return error_wrap(err, "vpc %s", vpc);
-	return 0;
+	added = address_add(space->rtnl, &wanted, err);
+	return added < 0 ? error_wrap(err, "vpc %s", vpc) : added;
 }
 
 int netif_address_remove(struct netif *netif, const char *vpc, uint32_t address, struct error *err)
@@ -257,36 +255,99 @@ int netif_address_remove(struct netif *netif, const char *vpc, uint32_t address,
 	return 0;
 }
 
-static struct inet_route subnet_blackhole(const struct ipv4_cidr *block)
+static struct inet_route blackhole(const struct ipv4_cidr *block, uint32_t priority)
 {
 	return (struct inet_route){
 		.destination = *block,
 		.type = RTN_BLACKHOLE,
-		.priority = SUBNET_BLACKHOLE_PRIORITY,
+		.priority = priority,
 	};
+}
+
+// 1 when it was not there. Its priority is ours: only an earlier call made it.
+static int ensure_blackhole(struct netif_namespace *space, const struct ipv4_cidr *block,
+			    uint32_t priority, struct error *err)
+{
+	struct inet_route route = blackhole(block, priority);
+
+	if (route_add(space->rtnl, &route, err) == 0)
+		return 1;
+	if (err->code != EEXIST)
+		return -err->code;
+	error_clear(err);
+	return 0;
 }
 
 int netif_subnet_ensure(struct netif *netif, const char *vpc, const struct ipv4_cidr *block,
 			struct error *err)
 {
-	struct inet_route blackhole = subnet_blackhole(block);
 	struct netif_namespace *space;
+	int address = netif_address_ensure(netif, vpc, ipv4_subnet_router(block), err);
+	int route = address;
 
-	if (netif_address_ensure(netif, vpc, ipv4_subnet_router(block), err) < 0 ||
-	    namespace_get(netif, vpc, &space, err) < 0)
+	if (address >= 0)
+		route = namespace_get(netif, vpc, &space, err);
+	if (address < 0 || route < 0)
 		return -err->code;
-	// Our priority: only an earlier call made it.
-	if (route_add(space->rtnl, &blackhole, err) == 0 || err->code == EEXIST) {
-		error_clear(err);
+	route = ensure_blackhole(space, block, SUBNET_BLACKHOLE_PRIORITY, err);
+	return route < 0 ? error_wrap(err, "vpc %s", vpc) : address || route;
+}
+
+// A VPC that was deleted and made again under its name may have had another block.
+static int remove_other_blocks(struct netif_namespace *space, const struct ipv4_cidr *block,
+			       struct error *err)
+{
+	scoped_free struct inet_route *routes = NULL;
+	size_t count;
+
+	if (route_list(space->rtnl, 0, &routes, &count, err) < 0)
+		return -err->code;
+	for (size_t i = 0; i < count; i++)
+		if (routes[i].type == RTN_BLACKHOLE &&
+		    routes[i].priority == VPC_BLACKHOLE_PRIORITY &&
+		    (routes[i].destination.base != block->base ||
+		     routes[i].destination.prefix != block->prefix) &&
+		    route_delete(space->rtnl, &routes[i], err) < 0)
+			return -err->code;
+	return 0;
+}
+
+static int ensure_lo_up(struct netif_namespace *space, struct error *err)
+{
+	struct link_info lo = {0};
+
+	if (link_find_index(space->rtnl, LOOPBACK_INDEX, &lo, err) < 0)
+		return -err->code;
+	if (lo.up)
 		return 0;
-	}
-	return error_wrap(err, "vpc %s", vpc);
+	if (link_change(space->rtnl, LINK_CHANGE(.index = LOOPBACK_INDEX, .state = LINK_STATE_UP),
+			err) < 0)
+		return error_wrap(err, "lo up");
+	return 1;
+}
+
+int netif_vpc_configure(struct netif *netif, const char *vpc, const struct ipv4_cidr *block,
+			struct error *err)
+{
+	struct netif_namespace *space;
+	int up = -1, address = -1, route = -1;
+
+	if (namespace_get(netif, vpc, &space, err) < 0)
+		return -err->code;
+	up = ensure_lo_up(space, err);
+	if (up >= 0)
+		address = address_add(space->rtnl, &metadata_address, err);
+	if (address >= 0)
+		route = ensure_blackhole(space, block, VPC_BLACKHOLE_PRIORITY, err);
+	if (route > 0 && remove_other_blocks(space, block, err) < 0)
+		route = -1;
+	return route < 0 ? error_wrap(err, "vpc %s", vpc) : up || address || route;
 }
 
 int netif_subnet_remove(struct netif *netif, const char *vpc, const struct ipv4_cidr *block,
 			struct error *err)
 {
-	struct inet_route blackhole = subnet_blackhole(block);
+	struct inet_route route = blackhole(block, SUBNET_BLACKHOLE_PRIORITY);
 	struct netif_namespace *space;
 	int result = namespace_get(netif, vpc, &space, err);
 
@@ -294,7 +355,7 @@ int netif_subnet_remove(struct netif *netif, const char *vpc, const struct ipv4_
 		error_clear(err);
 		return 0;
 	}
-	if (result < 0 || route_delete(space->rtnl, &blackhole, err) < 0)
+	if (result < 0 || route_delete(space->rtnl, &route, err) < 0)
 		return error_wrap(err, "vpc %s", vpc);
 	return netif_address_remove(netif, vpc, ipv4_subnet_router(block), err);
 }
