@@ -94,6 +94,41 @@ static void check_subnet_block(const struct links *links)
 			  ipv4_cidr_format(&vpc->vpc->cidr_block, text));
 }
 
+// Not at the form of the document: an earlier agent accepted these, and what it stored is read
+// again.
+static void check_attachment(const struct links *links, uint32_t index)
+{
+	const struct vpc_spec *vpc = links->object->vpc;
+	const struct vpc_attachment *attachment = &vpc->attachments[index];
+	uint32_t mask = ipv4_mask(attachment->prefix);
+	char pointer[80];
+
+	snprintf(pointer, sizeof(pointer), "/attachments/%u/address", index);
+	if (attachment->address != 0 && attachment->prefix < 31 &&
+	    !fault_list_has(links->faults, pointer)) {
+		if ((attachment->address & ~mask) == 0)
+			fault_add(links->faults, pointer, "is the address of its network itself");
+		else if ((attachment->address | mask) == UINT32_MAX)
+			fault_add(links->faults, pointer,
+				  "is the broadcast address of its network");
+	}
+	for (uint32_t i = 0; i < attachment->route_count; i++) {
+		const struct ipv4_cidr *destination = &attachment->routes[i].destination;
+
+		snprintf(pointer, sizeof(pointer), "/attachments/%u/routes/%u/destinationCidrBlock",
+			 index, i);
+		if (vpc->cidr_block.prefix != 0 && destination->prefix == vpc->cidr_block.prefix &&
+		    destination->base == vpc->cidr_block.base)
+			fault_add(links->faults, pointer, "is the VPC's own block");
+	}
+}
+
+static void check_attachments(const struct links *links)
+{
+	for (uint32_t i = 0; i < links->object->vpc->attachment_count; i++)
+		check_attachment(links, i);
+}
+
 static size_t path_length(const char *path)
 {
 	return strcmp(path, "/") == 0 ? 0 : strlen(path);
@@ -138,6 +173,8 @@ void model_check_links(const struct model_object *object, model_lookup_fn *looku
 	model_references(object, faults->arena, &references, &count);
 	for (size_t i = 0; i < count; i++)
 		check_reference(&links, &references[i]);
+	if (object->kind == MODEL_VPC)
+		check_attachments(&links);
 	if (object->kind == MODEL_SUBNET)
 		check_subnet_block(&links);
 	if (object->kind == MODEL_TASK)

@@ -279,6 +279,31 @@ static void test_a_route_into_a_subnet_is_refused(void **state)
 		API_TEXTS("\"/attachments/0/routes/1/destinationCidrBlock\"", "overlaps subnet a"));
 }
 
+static void test_an_attachment_has_an_address_of_its_own(void **state)
+{
+	static const char attached[] =
+		"{\"cidrBlock\":\"10.0.0.0/16\",\"attachments\":[{\"interface\":\"att-0\","
+		"\"address\":\"%s\",\"routes\":[{\"destinationCidrBlock\":\"%s\"}]}]}";
+	static const struct {
+		const char *address, *route, *pointer, *message;
+	} refused[] = {
+		{"192.168.70.0/24", "10.0.0.0/8", "/attachments/0/address", "its network itself"},
+		{"192.168.70.255/24", "10.0.0.0/8", "/attachments/0/address", "broadcast address"},
+		{"192.168.70.1/24", "10.0.0.0/16", "/attachments/0/routes/0/destinationCidrBlock",
+		 "the VPC's own block"},
+	};
+	const struct api_test *test = *state;
+	char vpc[256];
+
+	for (size_t i = 0; i < ARRAY_LENGTH(refused); i++) {
+		snprintf(vpc, sizeof(vpc), attached, refused[i].address, refused[i].route);
+		api_test_expect(test, "PUT", "/v1/vpcs/main", "", vpc, 400,
+				API_TEXTS(refused[i].pointer, refused[i].message));
+	}
+	snprintf(vpc, sizeof(vpc), attached, "192.168.70.0/31", "10.0.0.0/8");
+	api_test_expect(test, "PUT", "/v1/vpcs/main", "", vpc, 201, API_TEXTS("att-0"));
+}
+
 static void test_a_task_of_two_vpcs_is_refused(void **state)
 {
 	const struct api_test *test = *state;
@@ -456,6 +481,7 @@ int main(void)
 		CASE(test_references_are_checked_both_ways),
 		CASE(test_attachments_and_subnets_are_apart),
 		CASE(test_a_route_into_a_subnet_is_refused),
+		CASE(test_an_attachment_has_an_address_of_its_own),
 		CASE(test_a_task_of_two_vpcs_is_refused),
 		CASE(test_backend_may_refuse),
 		CASE(test_task_life),
