@@ -243,7 +243,7 @@ int sg_vpc_restore(struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 
 int sg_vpc_shut(const struct sg_vpc *vpc, int netfilter_socket, struct error *err)
 {
-	if (table_ensure(vpc->install, vpc->id, netfilter_socket, err) < 0)
+	if (table_ensure(vpc, netfilter_socket, err) < 0)
 		return error_wrap(err, "vpc %s", vpc->id);
 	return 0;
 }

@@ -251,9 +251,13 @@ void shim_vmm_fail(struct shim *shim, const struct error *err)
 
 void shim_vmm_stop(struct shim *shim)
 {
-	shim->vmm.forbidden = true;
-	if (shim->vmm.qmp_fd >= 0 && !shim->guest.session_taken)
-		qmp_powerdown(&shim->vmm.qmp);
+	struct shim_vmm *vmm = &shim->vmm;
+
+	vmm->forbidden = true;
+	if (vmm->qmp_fd >= 0)
+		qmp_powerdown(&vmm->qmp);
+	else if (vmm->process.pidfd >= 0 && vmm->launch && vmm->launch->enter_link)
+		syscall(SYS_pidfd_send_signal, vmm->process.pidfd, SIGTERM, NULL, 0);
 }
 
 void shim_vmm_guest_spoke(struct shim *shim)

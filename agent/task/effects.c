@@ -414,7 +414,7 @@ int effects_start(struct engine *engine, struct error *err)
 	int socket_fd;
 
 	if (netif_netfilter_socket(engine->netif, NULL, &socket_fd, err) < 0 ||
-	    rules_watch_host(engine, err) < 0 ||
+	    rules_watch_host(engine, err) < 0 || hold_host_open(engine, err) < 0 ||
 	    sg_host_ensure(engine->config->install, socket_fd, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < ARRAY_LENGTH(effects); i++)

@@ -118,6 +118,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *context)
 	tasks_sweep(engine);
 	network_retry(engine);
 	rules_check_host(engine);
+	hold_sweep(engine);
 	effects_retry(engine);
 	reaper_retry(&engine->disk_reaper);
 	reaper_retry(&engine->cell_reaper);
@@ -328,7 +329,7 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
 	TAILQ_INIT(&engine->dying_tasks);
 	TAILQ_INIT(&engine->turn_tasks);
 	engine->cgroup_watch_fd = -1;
-	engine->host_rules.fd = -1;
+	engine->host_rules.fd = engine->host_links.fd = -1;
 	engine->pool = EPHEMERAL_NONE;
 	engine->bundle = GUEST_BUNDLE_NONE;
 	alive_read(engine);
@@ -362,6 +363,7 @@ void engine_close(struct engine *engine)
 	network_free(engine);
 	objects_free(engine);
 	rules_watch_close(&engine->host_rules);
+	hold_host_close(engine);
 	free_event(&engine->cgroup_event);
 	free_event(&engine->lb_event);
 	free_event(&engine->lb_timer);

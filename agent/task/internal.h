@@ -4,7 +4,8 @@
 //   engine.c    opens the modules, the turn, timers
 //   objects.c   the parsed network objects of the store
 //   effects.c   when they take effect, what became of it, what is tried again
-//   rules.c     nftables rules that somebody else changed are restored
+//   hold.c      what of the network somebody else removed is made again; rules.c: of
+//               rules
 //   network.c   the effects of VPCs, subnets, groups; balancers.c: of balancers, target groups
 //   record.c    a task's life as data: created, changed, recorded, finished
 //   turn.c      stopped, forgotten; what a turn did to tasks until its commit
@@ -54,6 +55,23 @@ struct rules_watch {
 	int64_t logged_us; // when that was last written into the log
 };
 
+// What hears of changes to links, addresses, routes and neighbours; see hold.c.
+struct hold {
+	int fd;
+	struct event *event, *timer;
+	struct damper damper;
+	// The look that is under way.
+	struct netif_look *look;
+	struct event *look_event;
+	int64_t cost_us;
+	bool again;      // something changed meanwhile
+	bool unfinished; // there was more to repair than one look may
+	// What the status of the VPC says is lost; NULL: nothing.
+	char *reported;
+	int64_t lost_us;         // when something was lost last, or 0
+	int64_t report_until_us; // it stays until then
+};
+
 struct network_vpc {
 	struct network_vpc *next;
 	struct engine *engine;
@@ -65,6 +83,7 @@ struct network_vpc {
 	int64_t sending_us;      // how long the kernel took for it
 	struct reaper reaper;    // deletes retired ENIs
 	struct rules_watch rules;
+	struct hold hold;
 };
 
 struct network_subnet {
@@ -248,6 +267,7 @@ struct engine {
 	struct unrecorded_cell *unrecorded;
 
 	struct rules_watch host_rules;
+	struct hold host_links; // without a look
 	int cgroup_watch_fd;
 	struct event *cgroup_event, *lb_event, *lb_timer, *sweep_timer;
 };
@@ -308,6 +328,19 @@ typedef int policy_remove(struct sg_vpc *vpc, struct nft_batch *batch, const cha
 			  struct error *err);
 int network_remove_elsewhere(struct engine *engine, const struct network_vpc *home, const char *id,
 			     policy_remove *remove, struct error *err);
+
+// The attachment as it is configured, against what the kernel has.
+int vpc_attachment_check(struct engine *engine, const char *vpc_id,
+			 const struct vpc_attachment *spec, unsigned *ret_faults,
+			 struct error *err);
+
+// hold.c
+int hold_vpc_open(struct network_vpc *vpc, struct error *err);
+void hold_vpc_close(struct network_vpc *vpc);
+int hold_host_open(struct engine *engine, struct error *err);
+void hold_host_close(struct engine *engine);
+void hold_look(struct network_vpc *vpc); // soon
+void hold_sweep(struct engine *engine);  // at every VPC
 
 // rules.c
 int rules_watch_vpc(struct network_vpc *vpc, struct error *err);
@@ -418,6 +451,10 @@ int disk_undo(void *object, struct error *err);
 // plumbing.c
 int eni_apply(void *object, struct error *err);
 int eni_undo(void *object, struct error *err);
+int eni_of(const struct task *task, struct netif_eni *ret_eni, struct error *err);
+// Of a task whose link was set up: what is wrong with it (enum netif_eni_fault), now made again.
+// When its interface is gone the task is stopped.
+int eni_repair(struct task *task, unsigned *ret_faults, struct error *err);
 int policy_apply(void *object, struct error *err);
 int policy_undo(void *object, struct error *err);
 bool task_is_of_vpc(const struct task *task, const struct network_vpc *vpc); // and not STOPPED

@@ -74,6 +74,16 @@ static int attachments_detach(struct engine *engine, const char *vpc_id,
 	return 0;
 }
 
+int vpc_attachment_check(struct engine *engine, const char *vpc_id,
+			 const struct vpc_attachment *spec, unsigned *ret_faults, struct error *err)
+{
+	struct netif_route routes[ATTACHMENT_ROUTES_MAX];
+	struct netif_attachment attachment;
+
+	attachment_of(vpc_id, spec, routes, &attachment);
+	return netif_attachment_check(engine->netif, &attachment, ret_faults, err);
+}
+
 static int attachments_apply(struct engine *engine, const char *vpc_id, const struct vpc_spec *spec,
 			     struct error *err)
 {
@@ -118,7 +128,7 @@ static struct network_vpc *vpc_new(struct engine *engine, const char *id)
 	if (!vpc)
 		abort();
 	vpc->engine = engine;
-	vpc->rules.fd = -1;
+	vpc->rules.fd = vpc->hold.fd = -1;
 	snprintf(vpc->id, sizeof(vpc->id), "%s", id);
 	vpc->reaper = (struct reaper){
 		.janitors = &engine->janitors, .name = "retired ENIs", .work = reap_work};
@@ -133,6 +143,7 @@ static void vpc_release(struct network_vpc *vpc)
 	nft_batch_free(vpc->batch);
 	sg_vpc_close(vpc->sg);
 	rules_watch_close(&vpc->rules);
+	hold_vpc_close(vpc);
 	free(vpc);
 }
 
@@ -148,7 +159,7 @@ static int vpc_open(struct engine *engine, const char *id, struct error *err)
 	    netif_netfilter_socket(engine->netif, id, &socket_fd, err) < 0)
 		return -err->code;
 	vpc = vpc_new(engine, id);
-	if (rules_watch_vpc(vpc, err) < 0 ||
+	if (rules_watch_vpc(vpc, err) < 0 || hold_vpc_open(vpc, err) < 0 ||
 	    sg_vpc_open(engine->config->install, id, socket_fd, &vpc->sg, err) < 0 ||
 	    lb_vpc_ensure(engine->lb, id, err) < 0) {
 		vpc_release(vpc);
@@ -157,6 +168,7 @@ static int vpc_open(struct engine *engine, const char *id, struct error *err)
 	vpc->next = engine->vpcs;
 	engine->vpcs = vpc;
 	policy_again(vpc);
+	hold_look(vpc);
 	reaper_kick(&vpc->reaper); // what was retired while it was not open
 	return 0;
 }
@@ -204,7 +216,8 @@ int vpc_apply(struct engine *engine, const char *id, struct error *err)
 
 	if (!object)
 		return vpc_delete(engine, id, err);
-	if (vpc_open(engine, id, err) < 0)
+	if (vpc_open(engine, id, err) < 0 ||
+	    netif_vpc_configure(engine->netif, id, &object->vpc->cidr_block, err) < 0)
 		return -err->code;
 	return attachments_apply(engine, id, object->vpc, err);
 }

@@ -8,7 +8,7 @@
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
-static int eni_of(const struct task *task, struct netif_eni *ret_eni, struct error *err)
+int eni_of(const struct task *task, struct netif_eni *ret_eni, struct error *err)
 {
 	const struct task_network *network = &task->status.network;
 	const struct model_object *vpc = engine_object(task->engine, MODEL_VPC, network->vpc_id);
@@ -175,11 +175,64 @@ int policy_undo(void *object, struct error *err)
 	return policy_sent(task, vpc);
 }
 
+// The interface of a task that was launched is gone: -ENOENT. A namespace that cannot be found is
+// no such answer.
+static int check_interface(const struct task *task, const struct netif_eni *eni, unsigned faults,
+			   struct error *err)
+{
+	scoped_fd int namespace_fd = -1;
+
+	if (!(faults & (NETIF_ENI_MISSING | NETIF_ENI_FOREIGN)))
+		return 0;
+	if (netif_vpc_open(task->engine->netif, eni->vpc, &namespace_fd, err) < 0)
+		return error_set(err, EAGAIN, "vpc %s is not there", eni->vpc);
+	return error_set(err, ENOENT, "The network interface %s of the task was deleted",
+			 task->status.network.interface_name);
+}
+
+// Neither VMM nor container can be given another one while it runs. No target of the task can be
+// reached any more: it does not drain.
+static void stop_without_interface(struct task *task, const struct error *err)
+{
+	task->status.drain_seconds = 0;
+	task_stop(task, STOP_CODE_INFRASTRUCTURE_HEALTH, err->message);
+}
+
+int eni_repair(struct task *task, unsigned *ret_faults, struct error *err)
+{
+	struct netif_eni eni;
+	unsigned faults;
+	int result;
+
+	if (eni_of(task, &eni, err) < 0 ||
+	    netif_eni_check(task->engine->netif, &eni, &faults, err) < 0)
+		return -err->code;
+	*ret_faults = faults;
+	result = check_interface(task, &eni, faults, err);
+	if (result == -ENOENT) {
+		stop_without_interface(task, err);
+		error_clear(err);
+		return 0;
+	}
+	if (result < 0 || !(faults & NETIF_ENI_UNLINKED))
+		return result;
+	return netif_eni_link(task->engine->netif, &eni, err);
+}
+
 int link_apply(void *object, struct error *err)
 {
 	struct task *task = object;
 	struct netif_eni eni;
+	unsigned faults = 0;
 
+	// After a restart of the agent, say, during which the interface was deleted.
+	if (task->launched && eni_of(task, &eni, err) == 0 &&
+	    netif_eni_check(task->engine->netif, &eni, &faults, err) == 0 &&
+	    check_interface(task, &eni, faults, err) == -ENOENT) {
+		stop_without_interface(task, err);
+		return -err->code;
+	}
+	error_clear(err);
 	if (eni_of(task, &eni, err) < 0 || netif_eni_link(task->engine->netif, &eni, err) < 0)
 		return error_wrap(err, "ResourceInitializationError: eni %s",
 				  task->status.network.eni_id);
