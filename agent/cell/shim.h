@@ -120,7 +120,7 @@ void shim_vmm_open(struct shim *shim);
 void shim_vmm_attach(struct shim *shim, const struct shim_slot *slot, int fd);
 void shim_vmm_launch(struct shim *shim, const struct vmm_launch *launch);
 void shim_vmm_kill(struct shim *shim);
-// Power button, or SIGTERM to penstock-init: a guest that cannot be reached over its link stops, too.
+// Power button, or SIGTERM to penstock-init: stops a guest that its link does not reach, too.
 void shim_vmm_stop(struct shim *shim);
 void shim_vmm_boot_timeout(struct shim *shim);
 void shim_vmm_fail(struct shim *shim, const struct error *err); // kill it; its failure is `err`
