@@ -28,6 +28,7 @@ struct fake {
 	struct event_base *base;
 	struct store *store;
 	struct api *api;
+	struct api_backend backend;
 	struct fake_task *tasks[TASKS_MAX];
 	unsigned task_count, requests;
 	bool stop;
@@ -303,6 +304,15 @@ static void turn(struct fake *fake)
 	api_turn_end(fake->api, result < 0 ? &err : NULL);
 }
 
+static void tasks_forget(struct fake *fake)
+{
+	for (unsigned i = 0; i < fake->task_count && i < TASKS_MAX; i++) {
+		event_free(fake->tasks[i]->timer);
+		free(fake->tasks[i]);
+	}
+	fake->task_count = 0;
+}
+
 static int fake_open(struct fake *fake, const struct api_backend *backend, struct error *err)
 {
 	const struct api_fake_options *options = fake->options;
@@ -329,21 +339,10 @@ static int fake_open(struct fake *fake, const struct api_backend *backend, struc
 	return api_open(&api_options, &fake->api, err);
 }
 
-static void fake_close(struct fake *fake)
+static struct api_backend fake_backend(struct fake *fake)
 {
-	api_close(fake->api);
-	store_close(fake->store);
-	for (unsigned i = 0; i < fake->task_count && i < TASKS_MAX; i++) {
-		event_free(fake->tasks[i]->timer);
-		free(fake->tasks[i]);
-	}
-}
-
-int api_fake_serve(const struct api_fake_options *options)
-{
-	struct fake fake = {.options = options, .base = event_base_new()};
-	const struct api_backend backend = {
-		.context = &fake,
+	return (struct api_backend){
+		.context = fake,
 		.object_check = fake_object_check,
 		.object_changed = fake_object_changed,
 		.task_create = fake_task_create,
@@ -359,20 +358,61 @@ int api_fake_serve(const struct api_fake_options *options)
 		.request_observed = fake_request_observed,
 		.shutdown = fake_shutdown,
 	};
-	struct event *terminate = evsignal_new(fake.base, SIGTERM, on_signal, &fake);
-	struct error err = {0};
-	int result;
+}
 
+struct fake *api_fake_open(const struct api_fake_options *options)
+{
+	struct fake *fake = calloc(1, sizeof(*fake));
+	struct error err = {0};
+
+	if (!fake)
+		abort();
+	fake->options = options;
+	fake->base = event_base_new();
+	fake->backend = fake_backend(fake);
+	if (fake_open(fake, &fake->backend, &err) == 0)
+		return fake;
+	fprintf(stderr, "fake: %s\n", err.message);
+	api_fake_close(fake);
+	return NULL;
+}
+
+void api_fake_close(struct fake *fake)
+{
+	api_close(fake->api);
+	store_close(fake->store);
+	tasks_forget(fake);
+	event_base_free(fake->base);
+	free(fake);
+}
+
+struct api *api_fake_api(struct fake *fake)
+{
+	return fake->api;
+}
+
+void api_fake_try_turn(struct fake *fake)
+{
+	event_base_loop(fake->base, EVLOOP_NONBLOCK);
+	store_turn_rollback(fake->store);
+	tasks_forget(fake);
+	api_turn_end(fake->api, NULL);
+}
+
+int api_fake_serve(const struct api_fake_options *options)
+{
+	struct fake *fake = api_fake_open(options);
+	struct event *terminate;
+
+	if (!fake)
+		return 1;
+	terminate = evsignal_new(fake->base, SIGTERM, on_signal, fake);
 	// What libevent restores in the end: a SIGTERM on the way out changes nothing.
 	signal(SIGTERM, SIG_IGN);
 	event_add(terminate, NULL);
-	result = fake_open(&fake, &backend, &err);
-	if (result < 0)
-		fprintf(stderr, "fake: %s\n", err.message);
-	while (result == 0 && !fake.stop)
-		turn(&fake);
-	fake_close(&fake);
+	while (!fake->stop)
+		turn(fake);
 	event_free(terminate);
-	event_base_free(fake.base);
-	return result < 0;
+	api_fake_close(fake);
+	return 0;
 }

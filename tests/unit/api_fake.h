@@ -20,5 +20,15 @@ struct api_fake_options {
 	const char *fail_commit_id; // a turn that put this object fails to commit; NULL: none
 };
 
+struct api;
+struct fake;
+
+// For tests that drive it by hand: NULL when it cannot be opened. The options must outlive it.
+struct fake *api_fake_open(const struct api_fake_options *options);
+void api_fake_close(struct fake *fake);
+struct api *api_fake_api(struct fake *fake);
+// One turn of what is ready now; nothing of it is kept in the store.
+void api_fake_try_turn(struct fake *fake);
+
 // Serves until SIGTERM; returns the exit code of the process.
 int api_fake_serve(const struct api_fake_options *options);
