@@ -208,7 +208,11 @@ static void test_streams_leave_room_for_requests(void **state)
 	for (int i = 0; i < PROCESS_SHARE; i++) {
 		scoped_free char *head = api_test_read(fds[i], "\r\n\r\n");
 		taken += strstr(head, "HTTP/1.1 200") != NULL;
-		refused += strstr(head, "HTTP/1.1 429") != NULL;
+		if (!strstr(head, "HTTP/1.1 429"))
+			continue;
+		refused++;
+		assert_non_null(strstr(head, "\r\nRetry-After: 1\r\n"));
+		assert_non_null(strstr(head, "\r\nConnection: close\r\n"));
 	}
 	assert_int_equal(taken, CONNECTIONS_MAX - 8);
 	assert_int_equal(refused, 1);
