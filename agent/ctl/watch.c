@@ -7,6 +7,7 @@
 
 #include "agent/base/number.h"
 #include "agent/base/scope.h"
+#include "agent/ctl/changes.h"
 #include "agent/ctl/ctl.h"
 
 enum { LINE_BYTES_MAX = 16 * 1024 * 1024 };
@@ -26,19 +27,23 @@ static int stream_fail(const struct ctl *ctl, int result, const struct client_re
 
 // --- events ---
 
-static void event_print(const cJSON *event)
+static void event_print(const cJSON *event, struct changes *changes)
 {
 	const cJSON *object = member_at(event, "object");
+	scoped(buffer_release) struct buffer changed = {0};
 	const char *state = member_text(object, "status.lastStatus");
 	const char *reason = member_text(object, "status.stoppedReason");
 
 	if (strcmp(reason, "-") == 0)
 		reason = member_text(object, "status.error"); // of a network object
-	printf("%8s  %s  %-8s %s/%s%s%s%s%s\n", member_text(event, "revision"),
+	if (strcmp(member_text(event, "type"), "PUT") == 0)
+		changes_take(changes, object, &changed);
+	printf("%8s  %s  %-8s %s/%s%s%s%s%s%s%s%s\n", member_text(event, "revision"),
 	       member_text(event, "time"), member_text(event, "type"), member_text(object, "kind"),
 	       member_text(object, "id"), strcmp(state, "-") ? "  " : "",
 	       strcmp(state, "-") ? state : "", strcmp(reason, "-") ? "  " : "",
-	       strcmp(reason, "-") ? reason : "");
+	       strcmp(reason, "-") ? reason : "", changed.length ? "  (" : "",
+	       buffer_text(&changed), changed.length ? ")" : "");
 }
 
 int lines_receive(const char *bytes, size_t count, void *context)
@@ -66,6 +71,7 @@ struct events {
 	bool json;
 	char revision[24]; // of the last event; before one, that from which the stream begins
 	bool overflow;
+	struct changes changes;
 };
 
 static void event_take(const char *line, void *context)
@@ -80,7 +86,7 @@ static void event_take(const char *line, void *context)
 	if (events->json)
 		puts(line);
 	else if (event && !events->overflow)
-		event_print(event);
+		event_print(event, &events->changes);
 }
 
 // The value is put in as it is: it was checked, and cannot mean anything else.
@@ -108,6 +114,7 @@ static int events_show(const struct ctl *ctl, const char *path, const char *sinc
 	snprintf(events.revision, sizeof(events.revision), "%s", since ? since : "");
 	result = client_perform(&request, &reply);
 	buffer_release(&lines.line);
+	changes_release(&events.changes);
 	snprintf(next, sizeof(next), "What comes next: penstockctl events%s --since %s%s%s",
 		 follow ? " -f" : "", events.revision, reply.epoch[0] ? " --epoch " : "",
 		 reply.epoch);
@@ -175,7 +182,8 @@ const struct verb verb_events = {
 	.summary = "what changed, and with -f what changes",
 	// clang-format off
 	.help = "One line per change of an object, in the order of revisions: the kept ones, or with\n"
-		"-f those from now on. In -o json each line is the event with the whole object.\n"
+		"-f those from now on; in brackets what differs from the event before of the same\n"
+		"object. In -o json each line is the event with the whole object.\n"
 		"A follower ends with the agent (exit code 3), or when it reads too slowly (1), and\n"
 		"is told the revision and epoch from which to go on: no event is missed.\n"
 		"\n"

@@ -83,6 +83,16 @@ def test_ps_selects_tasks_and_shows_how_they_ended(host, client):
     client.stop_task("runs")
 
 
+def test_events_say_what_changed(host, client):
+    client.apply(network())
+    client.put("/v1/vpcs/net", {"cidrBlock": "10.0.0.0/16", "dnsServers": ["10.0.0.2"]}).expect(200)
+    host.ctl("sg", "allow", "web", "tcp", "80", "10.0.9.5")
+    told = host.ctl("events").stdout.splitlines()
+    assert told[0].endswith(" vpc/net")
+    assert told[-2].endswith(" vpc/net  (spec.dnsServers)")
+    assert told[-1].endswith(" security-group/web  (spec.ipPermissions)")
+
+
 def test_wait_says_what_became_of_a_task(host, client):
     client.apply(network())
     client.run_task("t", task())
