@@ -299,14 +299,21 @@ static int open_api(struct agent *agent, struct error *err)
 }
 
 // A task needs some descriptors of its own: as many as the host lets us have.
-static void raise_file_limit(void)
+static int raise_file_limit(struct error *err)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return error_errno(err, "getrlimit");
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return error_errno(err, "setrlimit");
+	if (limit.rlim_max < PROCESS_FILES_MIN)
+		return error_set(err, EMFILE,
+				 "the hard limit of open files (RLIMIT_NOFILE) is %llu, starting a "
+				 "task needs %d: raise LimitNOFILE= of the service, or ulimit -Hn",
+				 (unsigned long long)limit.rlim_max, PROCESS_FILES_MIN);
+	return 0;
 }
 
 static int open_loop(struct agent *agent, struct error *err)
@@ -333,8 +340,7 @@ static int start(struct agent *agent, struct error *err)
 	struct engine_options options = {.config = &agent->config};
 
 	umask(0077);
-	raise_file_limit();
-	if (check_programs(&agent->config, err) < 0 ||
+	if (raise_file_limit(err) < 0 || check_programs(&agent->config, err) < 0 ||
 	    directory_make(agent->config.state_directory, 0711, err) < 0 ||
 	    directory_make(agent->config.runtime_directory, 0755, err) < 0 ||
 	    take_lock(agent, err) < 0 || open_loop(agent, err) < 0 || open_store(agent, err) < 0)

@@ -441,6 +441,9 @@ int connections_open(struct event_base *base, const struct connection_limits *li
 
 int connections_listen(struct connections *connections, int fd, struct error *err)
 {
+	if (connections->acceptable)
+		event_free(connections->acceptable);
+	close_fd(&connections->listen_fd);
 	connections->listen_fd = fd;
 	connections->acceptable =
 		event_new(connections->base, fd, EV_READ | EV_PERSIST, on_acceptable, connections);

@@ -88,7 +88,7 @@ struct connection_limits {
 int connections_open(struct event_base *base, const struct connection_limits *limits,
 		     const struct connection_ops *ops, struct connections **ret_connections,
 		     struct error *err);
-// Accepts on this socket, which it owns from now on.
+// Accepts on this socket, which it owns from now on, instead of the one before.
 int connections_listen(struct connections *connections, int fd, struct error *err);
 // Serves a connected socket, which it owns from now on.
 void connections_add(struct connections *connections, int fd);

@@ -15,6 +15,7 @@
 
 #include "agent/api/api.h"
 #include "agent/api/connections.h"
+#include "agent/api/socket.h"
 
 enum { API_SEGMENTS_MAX = 6, API_QUERY_MAX = 8, API_STREAMS_RESERVE = 8 };
 
@@ -97,7 +98,8 @@ struct api {
 	struct store *store;
 	const struct api_backend *backend;
 	struct api_options options;
-	char socket_path[108];
+	struct api_socket socket;
+	struct event *socket_sweep;
 	struct connections *connections;
 	struct exchange_list turn, waiting, scraping, streaming;
 	unsigned held; // exchanges that wait or stream, or will after the commit

@@ -4,90 +4,16 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "agent/api/internal.h"
 #include "agent/base/clock.h"
+#include "agent/base/log.h"
 #include "agent/base/scope.h"
 
 enum {
-	// As many as the kernel lets be (net.core.somaxconn): a client whose connect() fails with
-	// EAGAIN gets no answer, one that waits here does.
-	LISTEN_BACKLOG = 4096,
+	SOCKET_SWEEP_SECONDS = 5,
 	LARGE_BODIES_MAX = 8, // of up to 1 MiB each
 };
-
-// --- The socket ---
-
-static int address_of(const char *path, struct sockaddr_un *ret_address, struct error *err)
-{
-	*ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
-	if (strlen(path) >= sizeof(ret_address->sun_path))
-		return error_set(err, ENAMETOOLONG, "api: socket path %s is longer than %zu bytes",
-				 path, sizeof(ret_address->sun_path) - 1);
-	memcpy(ret_address->sun_path, path, strlen(path) + 1);
-	return 0;
-}
-
-// A socket file nobody listens on is left over from an agent that was killed.
-static int stale_socket_remove(const struct sockaddr_un *address, struct error *err)
-{
-	scoped_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct stat status;
-
-	if (fd < 0)
-		return error_errno(err, "api: socket");
-	if (lstat(address->sun_path, &status) < 0)
-		return errno == ENOENT ? 0 : error_errno(err, "api: %s", address->sun_path);
-	if (!S_ISSOCK(status.st_mode))
-		return error_set(err, EEXIST, "api: %s exists and is not a socket",
-				 address->sun_path);
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
-		return error_set(err, EADDRINUSE, "api: another process answers on %s",
-				 address->sun_path);
-	if (unlink(address->sun_path) < 0 && errno != ENOENT)
-		return error_errno(err, "api: remove %s", address->sun_path);
-	return 0;
-}
-
-// With one group the file's mode keeps others out; with two only the credentials can tell.
-static int socket_permit(const struct api_options *options, struct error *err)
-{
-	mode_t mode = options->reader_gid != API_NO_GROUP ? 0666 : 0660;
-
-	if (options->writer_gid != API_NO_GROUP &&
-	    chown(options->socket_path, (uid_t)-1, options->writer_gid) < 0)
-		return error_errno(err, "api: give %s to group %u", options->socket_path,
-				   (unsigned)options->writer_gid);
-	if (chmod(options->socket_path, mode) < 0)
-		return error_errno(err, "api: change the mode of %s", options->socket_path);
-	return 0;
-}
-
-static int socket_listen(const struct api_options *options, int *ret_fd, struct error *err)
-{
-	struct sockaddr_un address;
-	scoped_fd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return error_errno(err, "api: socket");
-	if (address_of(options->socket_path, &address, err) < 0 ||
-	    stale_socket_remove(&address, err) < 0)
-		return -err->code;
-	// The mode of an unbound socket becomes that of its file: no moment of openness.
-	if (fchmod(fd, 0600) < 0 ||
-	    bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-		return error_errno(err, "api: bind %s", options->socket_path);
-	if (socket_permit(options, err) < 0)
-		return -err->code;
-	if (listen(fd, LISTEN_BACKLOG) < 0)
-		return error_errno(err, "api: listen on %s", options->socket_path);
-	*ret_fd = take_fd(&fd);
-	return 0;
-}
 
 // --- Opening and closing ---
 
@@ -106,8 +32,38 @@ static struct api_options with_defaults(const struct api_options *options)
 	return whole;
 }
 
+static int listen_and_accept(struct api *api, struct error *err)
+{
+	scoped_fd int fd = -1;
+
+	if (socket_listen(&api->options, &api->socket, &fd, err) < 0)
+		return -err->code;
+	return connections_listen(api->connections, take_fd(&fd), err);
+}
+
+// Somebody may have removed the file, or put another in its place: connections that are open go on,
+// but nobody finds the agent any more.
+static void on_socket_sweep(evutil_socket_t fd, short what, void *context)
+{
+	struct api *api = context;
+	struct error err = {0};
+
+	(void)fd;
+	(void)what;
+	if (socket_is_there(&api->socket))
+		return;
+	if (listen_and_accept(api, &err) < 0)
+		log_error(NULL, "the API's socket file is gone and cannot be made again: %s",
+			  err.message);
+	else
+		log_warning(NULL, "the API's socket file %s was removed: made again",
+			    api->socket.path);
+}
+
 static int open_steps(struct api *api, struct error *err)
 {
+	const struct timeval interval = {.tv_sec = SOCKET_SWEEP_SECONDS};
+
 	const struct connection_limits limits = {
 		.writer_gid = api->options.writer_gid,
 		.reader_gid = api->options.reader_gid,
@@ -117,14 +73,15 @@ static int open_steps(struct api *api, struct error *err)
 		.large_bodies_max = LARGE_BODIES_MAX,
 	};
 	struct connection_ops ops = exchange_ops;
-	scoped_fd int fd = -1;
 
 	ops.context = api;
 	if (connections_open(api->base, &limits, &ops, &api->connections, err) < 0 ||
-	    socket_listen(&api->options, &fd, err) < 0)
+	    listen_and_accept(api, err) < 0)
 		return -err->code;
-	snprintf(api->socket_path, sizeof(api->socket_path), "%s", api->options.socket_path);
-	return connections_listen(api->connections, take_fd(&fd), err);
+	api->socket_sweep = event_new(api->base, -1, EV_PERSIST, on_socket_sweep, api);
+	if (!api->socket_sweep || event_add(api->socket_sweep, &interval) < 0)
+		return error_set(err, ENOMEM, "api: out of memory");
+	return 0;
 }
 
 int api_open(const struct api_options *options, struct api **ret_api, struct error *err)
@@ -174,8 +131,9 @@ void api_close(struct api *api)
 	list_abandon(&api->scraping);
 	list_abandon(&api->streaming);
 	connections_close(api->connections);
-	if (api->socket_path[0])
-		unlink(api->socket_path);
+	if (api->socket_sweep)
+		event_free(api->socket_sweep);
+	socket_remove(&api->socket);
 	free(api);
 }
 

@@ -31,6 +31,9 @@
 
 enum { SPAWN_FDS_MAX = 64, SPAWN_FD_FLOOR = 1000, EXIT_BEFORE_EXEC = 127 };
 
+// Descriptors, gate, status and network namespace, all above the floor.
+_Static_assert(SPAWN_FD_FLOOR + SPAWN_FDS_MAX + 4 <= PROCESS_FILES_MIN, "too few files");
+
 struct failure {
 	int code;
 	char what[28];
@@ -59,6 +62,18 @@ static int raise_fd(const struct child *child, int fd)
 	if (raised < 0)
 		child_fail(child, "raise descriptor");
 	return raised;
+}
+
+// Until it is executed a child is a copy of its parent, with all descriptors: listeners, locks of
+// open files, taps. A parent that is killed must not leave such a copy behind, in which its
+// successor would find them still in use. In a new pid namespace the parent has no number; there
+// the caller's cgroup.kill is the way back.
+static void child_die_with_parent(const struct child *child)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		child_fail(child, "bind to parent");
+	if (!(child->options->namespaces & CLONE_NEWPID) && getppid() != child->parent)
+		_exit(EXIT_BEFORE_EXEC);
 }
 
 static void child_join_cgroups(const struct child *child)
@@ -146,6 +161,7 @@ _Noreturn static void child_main(struct child *child)
 	int raised[SPAWN_FDS_MAX];
 	const char *const *envp = options->envp ? options->envp : no_environment;
 
+	child_die_with_parent(child);
 	child->status_fd = raise_fd(child, child->status_fd);
 	if (options->gated)
 		child->gate_fd = raise_fd(child, child->gate_fd);
@@ -164,13 +180,10 @@ _Noreturn static void child_main(struct child *child)
 	child_wait_at_gate(child);
 	child_limit_files(child);
 	child_change_identity(child);
-	if (options->die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-		child_fail(child, "bind to parent");
-	// In a new pid namespace the parent has no number; there the caller's cgroup.kill is the
-	// way back.
-	if (options->die_with_parent && !(options->namespaces & CLONE_NEWPID) &&
-	    getppid() != child->parent)
-		_exit(EXIT_BEFORE_EXEC);
+	if (options->die_with_parent)
+		child_die_with_parent(child); // a change of identity has cleared it
+	else if (prctl(PR_SET_PDEATHSIG, 0) < 0)
+		child_fail(child, "leave parent");
 	child_place_fds(child, raised);
 	if (options->filter &&
 	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, options->filter) < 0)

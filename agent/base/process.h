@@ -23,6 +23,9 @@
 
 struct sock_fprog; // linux/filter.h
 
+// What a spawn needs of RLIMIT_NOFILE: a child moves its descriptors above 1000 for a while.
+enum { PROCESS_FILES_MIN = 1100 };
+
 struct spawn_fd {
 	int from; // descriptor of the parent
 	int to;   // its number in the child

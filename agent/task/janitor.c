@@ -77,6 +77,10 @@ _Noreturn static void child_main(int report_fd, int kept_fd, pid_t parent, janit
 {
 	struct error err = {0};
 
+	// First of all: the copy of a killed agent would still hold its sockets and taps.
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
 	// Numbers 3 (kept) and 4 (report); everything else of the agent's goes.
 	report_fd = fcntl(report_fd, F_DUPFD_CLOEXEC, 10);
 	kept_fd = kept_fd < 0 ? open("/dev/null", O_RDWR | O_CLOEXEC)
@@ -85,9 +89,6 @@ _Noreturn static void child_main(int report_fd, int kept_fd, pid_t parent, janit
 	    dup3(report_fd, 4, O_CLOEXEC) < 0)
 		_exit(1);
 	close_range(5, ~0U, 0);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
 	if (work(argument, &err) >= 0)
 		error_clear(&err);
 	_exit(write(4, &err, sizeof(err)) == sizeof(err) ? 0 : 1);
