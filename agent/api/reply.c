@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/api/internal.h"
+#include "agent/base/json.h"
 #include "agent/base/scope.h"
 
 // The table that openapi.yaml's `ErrorCode` repeats.
@@ -110,6 +111,24 @@ static const char *spec_redacted(const struct store_object *object, struct arena
 	return arena_strdup(arena, buffer_text(&out));
 }
 
+// What is stored was written as JSON, but a disk may give other bytes back. They are kept out of
+// the replies: one of them would make a list unreadable for everybody. {} stands in their place.
+static const char *readable(const char *name, const char *text, struct arena *arena,
+			    struct model_envelope *envelope)
+{
+	static const struct json_limits limits = {.max_bytes = 16 << 20, .max_depth = 64};
+	struct json_fault fault;
+
+	if (!text || (text[0] == '{' && json_check(text, strlen(text), &limits, &fault) == 0))
+		return text;
+	envelope->error =
+		arena_printf(arena,
+			     "the record of this %s cannot be read: its %s is damaged in the "
+			     "database",
+			     envelope->kind, name);
+	return "{}";
+}
+
 struct model_envelope envelope_of(const struct exchange *exchange,
 				  const struct store_object *object, struct arena *arena)
 {
@@ -119,10 +138,10 @@ struct model_envelope envelope_of(const struct exchange *exchange,
 		.revision = object->revision,
 		.created_ms = object->created_ms,
 		.changed_ms = object->changed_ms,
-		.spec = object->spec,
-		.status = object->status,
 	};
 
+	envelope.spec = readable("spec", object->spec, arena, &envelope);
+	envelope.status = readable("status", object->status, arena, &envelope);
 	if (!exchange_may_write(exchange) && strcmp(object->kind, model_kind_name(MODEL_TASK)) == 0)
 		envelope.spec = spec_redacted(object, arena);
 	return envelope;

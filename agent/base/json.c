@@ -298,8 +298,8 @@ static int scan_document(struct json_scanner *scanner)
 	return 0;
 }
 
-int json_read(const char *text, size_t length, const struct json_limits *limits, cJSON **ret_value,
-	      struct json_fault *ret_fault)
+int json_check(const char *text, size_t length, const struct json_limits *limits,
+	       struct json_fault *ret_fault)
 {
 	struct json_scanner scanner = {
 		.text = (const unsigned char *)text,
@@ -307,7 +307,6 @@ int json_read(const char *text, size_t length, const struct json_limits *limits,
 		.max_depth = limits->max_depth,
 		.fault = ret_fault,
 	};
-	cJSON *value;
 	int result;
 
 	if (length > limits->max_bytes) {
@@ -319,11 +318,22 @@ int json_read(const char *text, size_t length, const struct json_limits *limits,
 	result = scan_document(&scanner);
 	buffer_release(&scanner.keys);
 	free(scanner.members);
+	return result;
+}
+
+int json_read(const char *text, size_t length, const struct json_limits *limits, cJSON **ret_value,
+	      struct json_fault *ret_fault)
+{
+	cJSON *value;
+	int result = json_check(text, length, limits, ret_fault);
+
 	if (result < 0)
 		return result;
 	value = cJSON_ParseWithLengthOpts(text, length, NULL, false);
-	if (!value)
-		return json_fail(&scanner, "refused by the JSON parser");
+	if (!value) {
+		*ret_fault = (struct json_fault){.message = "refused by the JSON parser"};
+		return -EINVAL;
+	}
 	*ret_value = value;
 	return 0;
 }

@@ -36,5 +36,9 @@ struct json_fault {
 int json_read(const char *text, size_t length, const struct json_limits *limits, cJSON **ret_value,
 	      struct json_fault *ret_fault);
 
+// The same without a value: only says whether the text is good.
+int json_check(const char *text, size_t length, const struct json_limits *limits,
+	       struct json_fault *ret_fault);
+
 // Member of an object by exact name (case matters), or NULL.
 const cJSON *json_member(const cJSON *object, const char *name);

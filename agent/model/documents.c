@@ -36,6 +36,8 @@ static void envelope_write(struct json_writer *writer, const char *name,
 	json_raw(writer, "spec", envelope->spec);
 	if (envelope->status)
 		json_raw(writer, "status", envelope->status);
+	if (envelope->error)
+		json_string(writer, "error", envelope->error);
 	json_object_end(writer);
 }
 

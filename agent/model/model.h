@@ -130,6 +130,7 @@ struct model_envelope {
 	uint64_t revision;
 	int64_t created_ms, changed_ms; // wall clock
 	const char *spec, *status;
+	const char *error; // the record cannot be read; NULL: it can
 };
 
 // {"kind":…,"id":…,"revision":N,"createdAt":…,"changedAt":…,"spec":{…},"status":{…}}

@@ -46,3 +46,20 @@ def test_a_stop_that_was_refused_has_not_happened(host, network):
     assert network.get("/v1/tasks/t")["status"]["desiredStatus"] == "RUNNING"
     network.stop_task("t")
     network.stop_task("u")
+
+
+def test_a_damaged_record_does_not_spoil_the_list(host, network):
+    for name in ("t", "u"):
+        network.run_task(name, task())
+    database = sqlite3.connect(host.state / "penstock.db", isolation_level=None)
+    (status,) = database.execute("SELECT status FROM objects WHERE kind = 'task' AND id = 't'").fetchone()
+    database.execute("UPDATE objects SET status = ? WHERE kind = 'task' AND id = 't'", [status.replace('"', "b", 1)])
+    try:
+        listed = {item["id"]: item for item in network.get("/v1/tasks")["items"]}
+        assert listed["u"]["status"]["lastStatus"] == "RUNNING" and "error" not in listed["u"]
+        assert listed["t"]["status"] == {} and "cannot be read" in listed["t"]["error"]
+        assert network.get("/v1/tasks/t")["error"] == listed["t"]["error"]
+    finally:
+        database.execute("UPDATE objects SET status = ? WHERE kind = 'task' AND id = 't'", [status])
+    for name in ("t", "u"):
+        network.stop_task(name)
