@@ -131,6 +131,47 @@ int file_replace(int directory_fd, const char *path, const void *bytes, size_t l
 	return how->durable ? sync_parent(directory_fd, path, err) : 0;
 }
 
+// The blocks of the spare are those of the value before last, so nothing has to be allocated.
+static int write_spare(int directory_fd, const char *spare, const void *bytes, size_t length,
+		       bool durable, struct error *err)
+{
+	scoped_fd int fd =
+		openat(directory_fd, spare,
+		       O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640);
+	int result;
+
+	if (fd < 0)
+		return error_errno(err, "open %s", spare);
+	result = write_all(fd, bytes, length);
+	if (result < 0)
+		return error_code(err, result, "write %s", spare);
+	if (ftruncate(fd, (off_t)length) < 0)
+		return error_errno(err, "truncate %s", spare);
+	if (durable && fsync(fd) < 0)
+		return error_errno(err, "sync %s", spare);
+	return 0;
+}
+
+int file_swap(int directory_fd, const char *path, const void *bytes, size_t length, bool durable,
+	      struct error *err)
+{
+	char spare[PATH_MAX];
+	int result;
+
+	if ((size_t)snprintf(spare, sizeof(spare), "%s.spare", path) >= sizeof(spare))
+		return error_set(err, ENAMETOOLONG, "path %s is too long", path);
+	result = write_spare(directory_fd, spare, bytes, length, durable, err);
+	if (result < 0)
+		return result;
+	result = renameat2(directory_fd, spare, directory_fd, path, RENAME_EXCHANGE);
+	// The first time there is nothing to exchange it with; a few file systems never do.
+	if (result < 0 && (errno == ENOENT || errno == EINVAL))
+		result = renameat(directory_fd, spare, directory_fd, path);
+	if (result < 0)
+		return error_errno(err, "rename %s to %s", spare, path);
+	return durable ? sync_parent(directory_fd, path, err) : 0;
+}
+
 int file_write_atomic(int directory_fd, const char *path, const void *bytes, size_t length,
 		      mode_t mode, struct error *err)
 {

@@ -28,6 +28,11 @@ struct file_replacement {
 
 int file_replace(int directory_fd, const char *path, const void *bytes, size_t length,
 		 const struct file_replacement *how, struct error *err);
+// The same for a value that is replaced again and again: it is written over the value before last,
+// in <path>.spare, and takes the place of the last one. From the third time on a value that did not
+// grow needs no room on the disk.
+int file_swap(int directory_fd, const char *path, const void *bytes, size_t length, bool durable,
+	      struct error *err);
 // Durable, as it comes.
 int file_write_atomic(int directory_fd, const char *path, const void *bytes, size_t length,
 		      mode_t mode, struct error *err);

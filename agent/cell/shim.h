@@ -105,6 +105,8 @@ struct shim {
 // --- shim_agent.c ---
 void shim_agent_accept(struct shim *shim, short revents);
 void shim_agent_handle(struct shim *shim, short revents);
+// Saves it twice: from then on saving it again needs no room on the disk.
+void shim_status_reserve(struct shim *shim);
 // The status changed: the agent gets it when its socket takes it. Durable: at once, and it is saved
 // before this returns (an exit on the disk, what else survives our own death), or shim->unsaved is
 // set.

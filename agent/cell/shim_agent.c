@@ -28,14 +28,18 @@ static bool holds_an_exit(const struct cell_status *status)
 // The page cache outlives us. What has to outlive the host is how things ended.
 static void persist(struct shim *shim)
 {
-	const struct file_replacement how = {
-		.mode = 0640, .gid = (gid_t)-1, .durable = holds_an_exit(&shim->status)};
 	struct error err = {0};
 
-	shim->unsaved = file_replace(shim->shim_fd, CELL_STATUS_FILE, &shim->status,
-				     sizeof(shim->status), &how, &err) < 0;
+	shim->unsaved = file_swap(shim->shim_fd, CELL_STATUS_FILE, &shim->status,
+				  sizeof(shim->status), holds_an_exit(&shim->status), &err) < 0;
 	if (shim->unsaved)
 		log_error(&shim->log, "status was not saved: %s", err.message);
+}
+
+void shim_status_reserve(struct shim *shim)
+{
+	persist(shim);
+	persist(shim);
 }
 
 void shim_status_changed(struct shim *shim, bool durable)

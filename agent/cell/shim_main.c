@@ -224,6 +224,7 @@ static int open_shim(struct shim *shim, struct error *err)
 	shim->status.magic = CELL_STATUS_MAGIC;
 	shim->status.version = SHIM_PROTOCOL_VERSION;
 	shim->status.revision = 1;
+	shim_status_reserve(shim);
 	shim->status.changed_at = clock_boot();
 	shim_vmm_open(shim);
 	shim_guest_open(shim);

@@ -15,16 +15,19 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 
 #include "agent/guest/init.h"
 
+#include "agent/base/clock.h"
 #include "agent/base/file.h"
 #include "agent/base/scope.h"
 
-enum { LOOP_MAJOR = 7, LOOP_ATTEMPTS = 16, DEVICE_PATH_SIZE = 300 };
+enum { LOOP_MAJOR = 7, LOOP_DEADLINE_US = 30000000, DEVICE_PATH_SIZE = 300 };
 
 static int make_directory(const char *path, struct error *err)
 {
@@ -75,11 +78,23 @@ static int open_loop(int index, char path[DEVICE_PATH_SIZE], int *ret_fd, struct
 	return 0;
 }
 
-// Attaches `disk` to a free loop device; it frees itself at the last close or unmount.
-// Another process may take the free one in between (EBUSY): then the next one is asked for.
+// A pause of one to eight milliseconds: many tasks that start at once ask for the same device.
+static void pause_at_random(void)
+{
+	uint8_t bits = 0;
+
+	if (getrandom(&bits, sizeof(bits), GRND_NONBLOCK) < 0)
+		bits = (uint8_t)getpid();
+	nanosleep(&(struct timespec){.tv_nsec = (1 + bits % 8) * 1000000L}, NULL);
+}
+
+// Attaches `disk` to a free loop device; it frees itself at the last close or unmount. The kernel
+// names a free device, but does not hold it: another process may take it in between (EBUSY), or it
+// may still be on its way out. Then the next one is asked for.
 static int attach_loop(int disk_fd, char path[DEVICE_PATH_SIZE], int *ret_fd, struct error *err)
 {
 	scoped_fd int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int64_t until_us = clock_monotonic_us() + LOOP_DEADLINE_US;
 	struct loop_config config = {
 		.fd = (unsigned)disk_fd,
 		.block_size = 4096,
@@ -88,25 +103,28 @@ static int attach_loop(int disk_fd, char path[DEVICE_PATH_SIZE], int *ret_fd, st
 
 	if (control < 0)
 		return error_errno(err, "open /dev/loop-control");
-	for (int attempt = 0; attempt < LOOP_ATTEMPTS; attempt++) {
+	while (clock_monotonic_us() < until_us) {
 		scoped_fd int fd = -1;
 		int index = ioctl(control, LOOP_CTL_GET_FREE);
 		int result = index < 0 ? error_errno(err, "find a free loop device")
 				       : open_loop(index, path, &fd, err);
 
-		if (result < 0)
-			return result;
-		if (ioctl(fd, LOOP_CONFIGURE, &config) == 0) {
+		if (result == 0 && ioctl(fd, LOOP_CONFIGURE, &config) == 0) {
 			*ret_fd = take_fd(&fd);
 			return 0;
 		}
+		if (result == 0)
+			result = error_errno(err, "configure loop device %d", index);
 		unlink(path);
-		if (errno == EINVAL && config.info.lo_flags & LO_FLAGS_DIRECT_IO)
+		if (result == -EINVAL && config.info.lo_flags & LO_FLAGS_DIRECT_IO)
 			config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
-		else if (errno != EBUSY)
-			return error_errno(err, "configure loop device %d", index);
+		else if (result == -EBUSY || result == -ENXIO || result == -ENODEV)
+			pause_at_random();
+		else
+			return result;
+		error_clear(err);
 	}
-	return error_set(err, EBUSY, "no loop device in %d attempts", LOOP_ATTEMPTS);
+	return error_set(err, EBUSY, "no free loop device within %d s", LOOP_DEADLINE_US / 1000000);
 }
 
 static int pin(const char **path, int flags, struct arena *arena, struct error *err)

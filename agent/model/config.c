@@ -70,7 +70,10 @@ static const struct key {
 	{"log_file_mib", NUMBER, FIELD(log_file_mib), "16", NULL, 1, 4096,
 	 "a container's log is rotated at this size"},
 	{"guest_silence_seconds", NUMBER, FIELD(guest_silence_seconds), "60", NULL, 1, 86400,
-	 "a task whose guest has not spoken for so long is reported: guestSilentSince"},
+	 "a task whose guest has not spoken for so long is reported: guestSilentSince; one whose "
+	 "shim is "
+	 "silent after a restart of the agent, too: shimError, and if it is to stop its cell is "
+	 "killed"},
 	{"watchdog_seconds", NUMBER, FIELD(watchdog_seconds), "30", NULL, 2, 3600,
 	 "an agent whose event loop stands still for so long ends itself; tasks go on"},
 #undef FIELD

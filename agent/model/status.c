@@ -266,6 +266,7 @@ static const struct field status_fields[] = {
 	 FIELD_AT(task_status, progress)},
 	U32_FIELD("retries", task_status, retries),
 	BUFFER_FIELD("undoError", task_status, undo_error),
+	BUFFER_FIELD("shimError", task_status, shim_error),
 	{.name = "drainSeconds",
 	 .type = FIELD_U32,
 	 .flags = FIELD_SPARSE,

@@ -153,6 +153,7 @@ struct task_status {
 	struct task_shim shim;
 	struct task_progress progress[TASK_STEP_COUNT];
 	uint32_t retries;                     // failed undos that were tried again
+	char shim_error[256];                 // why it is not adopted yet, "" when it is
 	char undo_error[STOPPED_REASON_SIZE]; // the last failed undo, "" when none is open
 	uint32_t drain_seconds; // of the stop call; TASK_DRAIN_DEFAULT: the target groups'
 	uint64_t version;       // one more with every change

@@ -13,8 +13,7 @@
 #include "agent/task/internal.h"
 
 enum { STATUSES_PER_TURN = 16 }; // a shim may be hostile: others have their turn too
-// A shim has little to do before it speaks, but a host that starts many agents at once is slow.
-enum { ADOPT_DEADLINE_US = 30000000, ADOPT_RETRY_US = 200000 };
+enum { ADOPT_RETRY_US = 200000 };
 
 struct cell task_cell(const struct task *task)
 {
@@ -72,6 +71,7 @@ void cell_take_status(struct task *task, const struct cell_status *said)
 
 	task->cell = *said;
 	task->adopting = false;
+	task->status.shim_error[0] = '\0';
 	close_fd(&task->shim.status_fd); // it was executed
 	task->launched = task->launched || said->vmm != VMM_NOT_STARTED;
 	record_change(task, status_change_pass(&task->change_limit, change));
@@ -94,8 +94,9 @@ static void take_spawn_failure(struct task *task)
 		 err.message);
 }
 
-// The shim is gone: what it wrote down last is the last word. If an adopted cell had not started
-// anything, the walk makes it all anew.
+// The shim is gone. Its file is read only for what it could not tell any more: a shim that found
+// the disk full has told more than it could write, so the newer of both counts. If an adopted cell
+// had not started anything, the walk starts from scratch.
 static void shim_ended(struct task *task)
 {
 	bool adopting = task->adopting;
@@ -105,7 +106,7 @@ static void shim_ended(struct task *task)
 
 	take_spawn_failure(task);
 	cell_disconnect(task);
-	if (cell_status_read(&cell, &said, &err) == 0)
+	if (cell_status_read(&cell, &said, &err) == 0 && said.revision > task->cell.revision)
 		cell_take_status(task, &said);
 	if (adopting && task->status.progress[STEP_VMM].applied)
 		task->launched = true;
@@ -175,6 +176,11 @@ static bool is_own_fault(int result)
 	return result == -EMFILE || result == -ENFILE || result == -ENOMEM;
 }
 
+static int64_t silence_us(const struct task *task)
+{
+	return task->engine->config->guest_silence_seconds * INT64_C(1000000);
+}
+
 static void connect_again(struct task *task)
 {
 	const struct log_context context = {task->id, task->status.network.eni_id};
@@ -195,39 +201,77 @@ static void connect_again(struct task *task)
 		shim_ended(task);
 		return;
 	}
-	task->adopt_own_fault = is_own_fault(result);
-	if (result == 0 || task->adopt_own_fault)
-		task->adopt_until_us = clock_monotonic_us() + ADOPT_DEADLINE_US;
-	task->adopt_wake_us =
-		result == 0 ? task->adopt_until_us : clock_monotonic_us() + ADOPT_RETRY_US;
+	if (is_own_fault(result)) {
+		task->adopt_report_us = clock_monotonic_us() + silence_us(task);
+		task->adopt_kill_us = 0;
+	}
+	task->adopt_wake_us = result == 0 ? 0 : clock_monotonic_us() + ADOPT_RETRY_US;
 	if (result == 0)
-		log_info(&context, "adopted, shim %d", task->status.shim.pid);
-	else
+		log_info(&context, "connected to shim %d", task->status.shim.pid);
+	else if (!task->status.shim_error[0])
 		log_warning(&context, "adopt, tried again: %s", err.message);
-	task_ready(task);
 }
 
-// There is no way to ask an unreachable shim to stop its task.
-static bool is_worth_waiting_for(const struct task *task)
+static void report_silence(struct task *task)
 {
-	return task->adopt_own_fault || (task->status.desired_status != TASK_STOPPED &&
-					 clock_monotonic_us() < task->adopt_until_us);
+	const struct log_context context = {task->id, task->status.network.eni_id};
+
+	snprintf(
+		task->status.shim_error, sizeof(task->status.shim_error),
+		"shim %d does not %s since this agent started (stopped, or its cgroup is frozen?): "
+		"the task goes on and is adopted as soon as it does",
+		task->status.shim.pid, task->channel_fd < 0 ? "answer" : "speak");
+	log_error(&context, "%s", task->status.shim_error);
+	task_changed(task);
 }
 
-void cell_adopt_again(struct task *task)
+// A shim that is silent cannot stop its task in order, and an operator's word is not put off for
+// ever.
+static void kill_silent(struct task *task)
 {
 	const struct log_context context = {task->id, task->status.network.eni_id};
 	struct error err = {0};
 
-	if (task->channel_fd < 0 && is_worth_waiting_for(task)) {
-		connect_again(task);
-		return;
-	}
-	log_error(&context, "the shim does not %s: the cell is killed",
-		  task->channel_fd < 0 ? "answer" : "speak");
+	log_error(&context, "it is to stop, and shim %d is silent: the cell is killed",
+		  task->status.shim.pid);
 	if (cgroup_kill(&task->engine->tree, task->id, &err) < 0)
 		log_error(&context, "%s", err.message);
 	shim_ended(task);
+}
+
+static bool is_due(int64_t time_us, int64_t now_us)
+{
+	return time_us != 0 && now_us >= time_us;
+}
+
+int64_t cell_adopt_wake_us(const struct task *task)
+{
+	const int64_t times_us[] = {task->adopt_wake_us, task->adopt_kill_us,
+				    task->status.shim_error[0] ? 0 : task->adopt_report_us};
+	int64_t wake_us = INT64_MAX;
+
+	for (size_t i = 0; i < ARRAY_LENGTH(times_us); i++)
+		if (times_us[i] != 0 && times_us[i] < wake_us)
+			wake_us = times_us[i];
+	return wake_us;
+}
+
+// The shim may be stopped, or frozen with its cgroup: it runs no task of its own accord into the
+// ground, so it is waited for without an end.
+void cell_adopt_again(struct task *task)
+{
+	int64_t now_us = clock_monotonic_us();
+
+	if (task->channel_fd < 0 && is_due(task->adopt_wake_us, now_us))
+		connect_again(task);
+	if (!task->adopting)
+		return;
+	if (task->status.desired_status == TASK_STOPPED && task->adopt_kill_us == 0)
+		task->adopt_kill_us = now_us + silence_us(task);
+	if (is_due(task->adopt_kill_us, now_us))
+		kill_silent(task);
+	else if (!task->status.shim_error[0] && is_due(task->adopt_report_us, now_us))
+		report_silence(task);
 }
 
 // What the balancers' table still serves is said again before it is made anew: no connection is
@@ -262,6 +306,8 @@ void cell_adopt_task(struct task *task)
 	if (task->status.desired_status == TASK_STOPPED)
 		walk_turn_down(&task->walk);
 	task->adopting = true;
-	task->adopt_until_us = clock_monotonic_us() + ADOPT_DEADLINE_US;
-	connect_again(task);
+	task->adopt_wake_us = clock_monotonic_us();
+	task->adopt_report_us = clock_monotonic_us() + silence_us(task);
+	cell_adopt_again(task);
+	task_arm_timer(task);
 }

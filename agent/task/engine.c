@@ -41,7 +41,7 @@ void task_arm_timer(struct task *task)
 	if (walk_waits_at(&task->walk, STEP_GUEST) && task->guest_deadline_us < wake_us)
 		wake_us = task->guest_deadline_us;
 	if (task->adopting)
-		wake_us = task->adopt_wake_us;
+		wake_us = cell_adopt_wake_us(task);
 	timer_arm(task->timer, task->status.last_status == TASK_STOPPED ? INT64_MAX : wake_us);
 }
 
@@ -115,6 +115,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *context)
 	(void)what;
 	alive_touch(engine);
 	room_check(engine);
+	meter_check(engine);
 	tasks_sweep(engine);
 	network_retry(engine);
 	rules_check_host(engine);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -276,35 +277,40 @@ static int collect_directories(struct check *check, struct error *err)
 	return 0;
 }
 
-// Loop devices over our disks: the netns driver's. They free themselves with their last mount, so
-// there is never one to be removed here.
-static int collect_loops(struct check *check, struct error *err)
+static void check_loop(struct check *check, const char *name, struct error *err)
 {
-	char disks[CONFIG_PATH_MAX + 8];
+	char disks[CONFIG_PATH_MAX + 8], path[64], device[32], task[64];
+	scoped_free char *backing = NULL;
+	struct error absent = {0};
+	struct fsck_finding *finding;
 
 	snprintf(disks, sizeof(disks), "%s/disks/", check->config->state_directory);
-	for (int i = 0; i < 256; i++) {
-		char path[64], device[16], task[64];
-		scoped_free char *backing = NULL;
-		struct error absent = {0};
-		struct fsck_finding *finding;
+	snprintf(path, sizeof(path), "/sys/block/%.15s/loop/backing_file", name);
+	if (file_read(AT_FDCWD, path, PATH_MAX, &backing, NULL, &absent) < 0 ||
+	    strncmp(backing, disks, strlen(disks)) != 0)
+		return;
+	snprintf(task, sizeof(task), "%.63s", backing + strlen(disks));
+	task[strcspn(task, ".")] = '\0';
+	snprintf(device, sizeof(device), "/dev/%.15s", name);
+	finding = fsck_find(check, "loop device", device, "task %s", task);
+	finding->orphan = !fsck_owns(check->owned.kinds[MODEL_TASK], task);
+	if (finding->orphan && check->repair)
+		fsck_removed(finding, error_set(err, EBUSY, "some process still has it mounted"),
+			     err);
+}
 
-		snprintf(path, sizeof(path), "/sys/block/loop%d/loop/backing_file", i);
-		if (file_read(AT_FDCWD, path, PATH_MAX, &backing, NULL, &absent) < 0 ||
-		    strncmp(backing, disks, strlen(disks)) != 0)
-			continue;
-		snprintf(task, sizeof(task), "%.63s", backing + strlen(disks));
-		task[strcspn(task, ".")] = '\0';
-		snprintf(device, sizeof(device), "/dev/loop%d", i);
-		finding = fsck_find(check, "loop device", device, "task %s", task);
-		if (fsck_is_unrecorded(finding, check->owned.unrecorded, task))
-			continue;
-		finding->orphan = !fsck_owns(check->owned.kinds[MODEL_TASK], task);
-		if (finding->orphan && check->repair)
-			fsck_removed(finding,
-				     error_set(err, EBUSY, "some process still has it mounted"),
-				     err);
-	}
+// Loop devices over our disks: the netns driver's. They free themselves with their last mount, so
+// there is never one to be removed here. A host may have any number of them.
+static int collect_loops(struct check *check, struct error *err)
+{
+	scoped_directory DIR *directory = opendir("/sys/block");
+	const struct dirent *entry;
+
+	if (!directory)
+		return error_errno(err, "open /sys/block");
+	while ((entry = readdir(directory)))
+		if (strncmp(entry->d_name, "loop", 4) == 0)
+			check_loop(check, entry->d_name, err);
 	return 0;
 }
 

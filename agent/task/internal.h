@@ -165,13 +165,13 @@ struct task {
 	struct event *channel_event;
 	struct cell_status cell;
 	struct status_change_limit change_limit;
-	bool shim_gone;         // the connection ended: there is no more to come
-	bool adopting;          // after a restart: waits for the shim's first word
-	int64_t adopt_wake_us;  // ... and is looked at then
-	int64_t adopt_until_us; // ... for the last time at the first look after this
-	bool adopt_own_fault;   // the agent could not try to connect
-	bool launched;          // the VMM was started, by this agent or an earlier one
-	bool copied;            // the record beside the cell was written by this agent,
+	bool shim_gone;          // the connection ended: there is no more to come
+	bool adopting;           // after a restart: waits for the shim's first word
+	int64_t adopt_wake_us;   // connects again then; 0: it is connected
+	int64_t adopt_report_us; // its silence is reported then
+	int64_t adopt_kill_us;   // its cell is killed then; 0: the task is not to stop
+	bool launched;           // the VMM was started, by this agent or an earlier one
+	bool copied;             // the record beside the cell was written by this agent,
 	enum task_state copied_last, copied_desired; // ... with these states
 	bool stop_sent;
 	int64_t guest_deadline_us; // of the guest's start or stop; 0: none
@@ -485,6 +485,7 @@ void metadata_refresh(struct task *task);
 // meter.c
 int meter_task(struct task *task, struct error *err); // WALK_WAIT until its record is synced
 void meter_sync(struct engine *engine);               // those of this round
+void meter_check(struct engine *engine);              // makes a directory that was removed again
 
 // reboot.c
 bool task_is_of_this_boot(const struct task *task);
@@ -498,8 +499,9 @@ int cell_connect(struct task *task, int channel_fd, struct error *err);
 void cell_disconnect(struct task *task);
 void cell_take_status(struct task *task, const struct cell_status *said);
 void cell_adopt_task(struct task *task);  // after a restart
-void cell_adopt_again(struct task *task); // its time is up: connect again, or give it up
-void cell_sweep(struct task *task);       // now and then: what was held back of what its shim said
+void cell_adopt_again(struct task *task); // does what is due while the shim has not spoken
+int64_t cell_adopt_wake_us(const struct task *task);
+void cell_sweep(struct task *task); // now and then: what was held back of what its shim said
 // The guest is going or gone; and why a task that was up is to be stopped for it.
 bool cell_has_ended(const struct task *task);
 void cell_stop_ended(struct task *task);

@@ -4,7 +4,13 @@
 // everybody who stops in a round.
 #include <assert.h>
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "agent/base/clock.h"
+#include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "agent/task/internal.h"
 
@@ -79,4 +85,20 @@ void meter_sync(struct engine *engine)
 		task->meter = METER_SYNCED;
 		task_ready(task);
 	}
+}
+
+// Somebody may have removed the directory, with the records in it. The file follows with the next
+// record (metrics/metering.c).
+void meter_check(struct engine *engine)
+{
+	char path[CONFIG_PATH_MAX + 16];
+	struct error err = {0};
+
+	snprintf(path, sizeof(path), "%s/metering", engine->config->state_directory);
+	if (access(path, F_OK) == 0)
+		return;
+	if (directory_make(path, 0750, &err) < 0)
+		log_error(NULL, "%s is gone: %s", path, err.message);
+	else
+		log_warning(NULL, "%s was removed: made again, the records in it are lost", path);
 }

@@ -381,7 +381,7 @@ static bool is_looked_over(const struct task *task)
 
 void task_advance(struct task *task)
 {
-	if (task->adopting && clock_monotonic_us() >= task->adopt_wake_us)
+	if (task->adopting)
 		cell_adopt_again(task);
 	if (task->status.last_status == TASK_STOPPED || task->adopting) {
 		task_arm_timer(task);

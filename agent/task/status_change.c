@@ -31,6 +31,9 @@ static enum status_change take_container(const struct guest_container_status *sa
 {
 	const struct container_status before = *container;
 
+	// An exit that is known stays known: a snapshot that was saved before it may be read later.
+	if (before.last_status == CONTAINER_STOPPED && before.exit_code != CONTAINER_EXIT_NONE)
+		return STATUS_CHANGE_NONE;
 	container->last_status = state_of_guest(said->state);
 	container->health = health_of_guest(said->health);
 	container->exit_code =

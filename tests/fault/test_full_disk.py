@@ -68,8 +68,8 @@ def test_new_work_is_refused_and_what_runs_goes_on(small):
     assert client.get("/v1/tasks/u")["status"]["desiredStatus"] == "STOPPED"
 
     filler.free()
-    for name in ("t", "u"):
-        client.wait_task(name, is_stopped)
+    stopped = [client.wait_task(name, is_stopped)["status"] for name in ("t", "u")]
+    assert container(stopped[0], "main")["exitCode"] == 137
     eventually(lambda: client.raw("GET", "/readyz").status == 200)
     eventually(lambda: said_of_host(small) == "")
     assert agent != small.agent.pid, "it was restarted by this test alone"
