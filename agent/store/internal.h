@@ -4,6 +4,7 @@
 #pragma once
 
 #include <sqlite3.h>
+#include <sys/types.h>
 
 #include "agent/store/store.h"
 
@@ -37,7 +38,17 @@ enum store_statement {
 	STATEMENT_COUNT,
 };
 
+// The database, its write-ahead log, the log's index in shared memory.
+enum { STORE_FILE_COUNT = 3 };
+
+struct store_file_id {
+	dev_t device;
+	ino_t inode; // 0: there is no such file
+};
+
 struct store {
+	char *path;
+	struct store_file_id files[STORE_FILE_COUNT]; // as they were opened
 	sqlite3 *database;
 	sqlite3_stmt *statements[STATEMENT_COUNT];
 	int lock_fd;
@@ -45,14 +56,16 @@ struct store {
 	bool is_open; // store_open() is done
 	bool turn_open;
 	struct error turn_error; // why this turn can only be rolled back; code 0: it can go on
-	char *path;
-	int log_pages; // in the write-ahead log, as of the last commit
-	bool is_short; // of room: the log must stay within its reserve
+	int log_pages;           // in the write-ahead log, as of the last commit
+	bool is_short;           // of room: the log must stay within its reserve
 	uint64_t event_limit;
 	uint64_t revision, turn_start_revision;
 	uint64_t compacted, turn_start_compacted;
 	char epoch[STORE_EPOCH_SIZE];
 };
+
+// Remembers which files the store has open.
+void store_files_note(struct store *store);
 
 // Our errno for an SQLite result.
 int store_errno(int result);

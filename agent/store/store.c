@@ -110,8 +110,10 @@ static int integrity_check(struct store *store, const char *path, struct error *
 
 	if (result == -EILSEQ || (result == 0 && strcmp(answer, "ok") != 0))
 		return error_set(err, EILSEQ,
-				 "store %s is damaged (%s): stop the agent, move the file away or "
-				 "restore a copy",
+				 "store %s is damaged (%s). Tasks go on without it. Move it aside "
+				 "together with its -wal and -shm, then restore a copy or start "
+				 "without one: tasks that the database then lacks go on as well "
+				 "(penstockctl adopt)",
 				 path, result == 0 ? answer : sqlite3_errmsg(store->database));
 	return result;
 }
@@ -259,6 +261,7 @@ int store_open(const struct store_options *options, struct store **ret_store, st
 		return result;
 	}
 	store->is_open = true;
+	store_files_note(store);
 	*ret_store = store;
 	return 0;
 }

@@ -80,6 +80,10 @@ uint64_t store_compacted_revision(const struct store *store);
 // the host was rebooted (its last commits may be lost, their revisions used again).
 const char *store_epoch(const struct store *store);
 
+// -EAGAIN: the database, or a file that belongs to it, was moved, removed or replaced since it was
+// opened. What is committed from then on is lost with the next start. Three stat(2).
+int store_check_files(const struct store *store, struct error *err);
+
 struct store_object {
 	const char *kind, *id;
 	uint64_t revision;

@@ -238,6 +238,8 @@ int engine_object_check(struct engine *engine, enum model_kind kind, const char 
 			const struct model_object *object, bool dry_run, struct arena *arena,
 			const char **ret_status, struct error *err)
 {
+	if (store_check_files(engine->store, err) < 0)
+		return -err->code;
 	// A change of what is there is taken: a port may have to be closed in a hurry.
 	if (object && !engine_object(engine, kind, id) && room_admits(engine, err) < 0)
 		return -err->code;

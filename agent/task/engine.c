@@ -11,6 +11,7 @@
 #include "agent/base/file.h"
 #include "agent/base/log.h"
 #include "agent/base/scope.h"
+#include "agent/cell/install_lock.h"
 #include "agent/task/internal.h"
 
 enum { SWEEP_INTERVAL_S = 10, LB_EVENTS_MAX = 64 };
@@ -113,6 +114,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *context)
 
 	(void)fd;
 	(void)what;
+	guards_check(engine);
 	alive_touch(engine);
 	room_check(engine);
 	meter_check(engine);
@@ -276,6 +278,7 @@ static int open_modules(struct engine *engine, struct error *err)
 
 	if (boot_id_read(engine->boot_id, err) < 0 ||
 	    cgroup_tree_find(config->install, &engine->tree, err) < 0 ||
+	    install_lock_take(&engine->tree, &engine->install_lock_fd, err) < 0 ||
 	    cgroup_watch_open(&engine->cgroup_watch_fd, err) < 0 ||
 	    netif_open(config->install, &engine->netif, err) < 0 ||
 	    ephemeral_open(config->state_directory, &engine->pool, err) < 0)
@@ -329,7 +332,7 @@ int engine_open(const struct engine_options *options, struct engine **ret_engine
 	TAILQ_INIT(&engine->dirty_tasks);
 	TAILQ_INIT(&engine->dying_tasks);
 	TAILQ_INIT(&engine->turn_tasks);
-	engine->cgroup_watch_fd = -1;
+	engine->cgroup_watch_fd = engine->install_lock_fd = -1;
 	engine->host_rules.fd = engine->host_links.fd = -1;
 	engine->pool = EPHEMERAL_NONE;
 	engine->bundle = GUEST_BUNDLE_NONE;
@@ -378,6 +381,7 @@ void engine_close(struct engine *engine)
 	ephemeral_close(&engine->pool);
 	netif_close(engine->netif);
 	close_fd(&engine->cgroup_watch_fd);
+	close_fd(&engine->install_lock_fd);
 	free(engine);
 }
 
@@ -424,7 +428,7 @@ int engine_admits(const struct engine *engine, struct error *err)
 			"the record of task %s cannot be read: what it has of the host may be "
 			"in use, no new task is taken",
 			engine->unreadable);
-	if (unrecorded_check(engine, err) < 0)
+	if (unrecorded_check(engine, err) < 0 || store_check_files(engine->store, err) < 0)
 		return -err->code;
 	return room_admits(engine, err);
 }

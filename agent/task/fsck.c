@@ -13,6 +13,7 @@
 
 #include "agent/base/scope.h"
 #include "agent/cell/cell.h"
+#include "agent/cell/install_lock.h"
 #include "agent/store/store.h"
 #include "agent/task/cell_record.h"
 
@@ -237,6 +238,7 @@ static void find_agent(struct check *check)
 {
 	const struct config *config = check->config;
 	char path[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 8];
+	pid_t owner;
 
 	snprintf(path, sizeof(path), "%s/%s.lock", config->runtime_directory, config->install);
 
@@ -245,6 +247,11 @@ static void find_agent(struct check *check)
 
 	check->agent_runs = fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 	check->agent_pid = check->agent_runs ? lock.l_pid : 0;
+	if (check->agent_runs)
+		return;
+	owner = install_lock_owner(&check->tree); // of one with other directories
+	check->agent_runs = owner != 0;
+	check->agent_pid = owner > 0 ? owner : 0;
 }
 
 static void count_orphans(struct fsck_report *report)

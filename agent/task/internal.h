@@ -7,6 +7,7 @@
 //   hold.c      what of the network somebody else removed is made again; rules.c: of
 //               rules
 //   network.c   the effects of VPCs, subnets, groups; balancers.c: of balancers, target groups
+//   guards.c    the lock of the install, the files of the database
 //   record.c    a task's life as data: created, changed, recorded, finished
 //   turn.c      stopped, forgotten; what a turn did to tasks until its commit
 //   room.c      whether the disk takes more
@@ -268,6 +269,8 @@ struct engine {
 
 	struct rules_watch host_rules;
 	struct hold host_links; // without a look
+	bool store_moved;    // the database's files are not the open ones, and that was logged
+	int install_lock_fd; // install_lock.h
 	int cgroup_watch_fd;
 	struct event *cgroup_event, *lb_event, *lb_timer, *sweep_timer;
 };
@@ -349,6 +352,9 @@ void rules_watch_close(struct rules_watch *watch);
 void rules_sent(struct network_vpc *vpc);  // the batch of this round
 void rules_retry(struct network_vpc *vpc); // what is damaged
 void rules_check_host(struct engine *engine);
+
+// guards.c
+void guards_check(struct engine *engine);
 
 // balancers.c
 int balancer_apply(struct engine *engine, const char *id, struct error *err);

@@ -9,6 +9,7 @@ import sqlite3
 from harness import documents
 from harness.client import container, eventually, is_stopped
 from harness.documents import shell, task
+from harness.host import program
 
 DATABASE = ("penstock.db", "penstock.db-wal", "penstock.db-shm")
 
@@ -141,6 +142,66 @@ def test_a_lost_log(host, network):
         host.ctl("adopt", "t")
     after = network.wait_task("t", lambda status: status["lastStatus"] == "RUNNING")["status"]
     assert after["startedAt"] == started and host.task_pids("t") == before["pids"]
+    network.stop_task("t")
+
+
+def remove(host, *names):
+    for name in names:
+        (host.state / name).unlink()
+
+
+def expect_work_refused(host, network, name):
+    """What would be committed now, would be lost with the agent."""
+    for refused in (network.put("/v1/tasks/late", task()), network.put("/v1/vpcs/late", {"cidrBlock": "10.9.0.0/16"})):
+        assert refused.status == 503 and f"{name} is not the file" in refused.json["message"]
+    ready = network.raw("GET", "/readyz")
+    assert ready.status == 503 and f"{name} is not the file" in ready.text
+    assert f"{name} is not the file" in host.ctl("doctor", "--config", host.config, check=False).stdout
+
+
+def test_a_database_that_is_removed_under_the_agent(host, network):
+    before = run(host)
+    started = network.task("t")["status"]["startedAt"]
+    remove(host, *DATABASE, "penstock.db.lock")
+    expect_work_refused(host, network, "penstock.db")
+    eventually(lambda: "penstock.db is not the file" in host.log.read_text())
+    assert network.task("t")["status"]["lastStatus"] == "RUNNING" and what_it_has(host) == before
+    host.stop()
+    host.start(until="/healthz")
+    network.apply(documents.network())
+    expect_taken_back(host, network, before, started)
+
+
+def test_a_database_that_comes_back(host, network):
+    (host.state / "penstock.db").rename(host.state / "aside.db")
+    assert network.raw("GET", "/readyz").status == 503
+    (host.state / "aside.db").rename(host.state / "penstock.db")
+    network.run_task("t", task())
+
+
+def test_a_log_that_is_removed_under_the_agent(host, network):
+    """The advice is to end the agent: it loses nothing, for the database itself is in its place."""
+    network.run_task("t", task())
+    remove(host, "penstock.db-wal")
+    expect_work_refused(host, network, "penstock.db-wal")
+    host.stop()
+    host.start()
+    assert network.task("t")["status"]["lastStatus"] == "RUNNING"
+    network.stop_task("t")
+
+
+def test_a_second_agent_with_other_directories(host, network, tmp_path):
+    """It would find the cells of the first one by the install's name, and no record of them."""
+    network.run_task("t", task())
+    pids = host.task_pids("t")
+    config = tmp_path / "second.conf"
+    words = host.config.read_text().replace(str(host.state), f"{tmp_path}/state")
+    config.write_text(words.replace(str(host.directory), str(tmp_path)))
+    second = host.run(program("penstockd"), "--config", config, check=False)
+    assert second.returncode == 1 and f"process {host.agent.pid} holds" in second.stderr
+    assert host.task_pids("t") == pids and network.raw("GET", "/readyz").status == 200
+    host.kill()
+    host.start()
     network.stop_task("t")
 
 
