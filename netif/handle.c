@@ -146,8 +146,8 @@ static int open_pinned(struct netif *netif, struct netif_namespace *space, struc
 	return check_owner(netif, space, err);
 }
 
-// Still the namespace that is pinned under this name?
-static bool is_current(const struct netif *netif, const struct netif_namespace *space)
+// Is the namespace that is held the one that is pinned under this name?
+bool namespace_is_pinned(const struct netif *netif, const struct netif_namespace *space)
 {
 	char path[NAMESPACE_PATH_SIZE];
 	struct stat status;
@@ -156,34 +156,98 @@ static bool is_current(const struct netif *netif, const struct netif_namespace *
 	       status.st_dev == space->device && status.st_ino == space->inode;
 }
 
-int namespace_get(struct netif *netif, const char *vpc, struct netif_namespace **ret_namespace,
-		  struct error *err)
+static struct netif_namespace *namespace_new(const char *vpc)
 {
-	struct netif_namespace *space = namespace_known(netif, vpc);
-	int result;
+	struct netif_namespace *space = calloc(1, sizeof(*space));
 
-	if (space && is_current(netif, space)) {
-		*ret_namespace = space;
-		return 0;
-	}
-	if (space)
-		namespace_forget(netif, vpc);
-	if (!id_is_valid(vpc)) // it becomes part of a path
-		return error_set(err, EINVAL, "vpc \"%.64s\" is no id", vpc);
-	space = calloc(1, sizeof(*space));
 	if (!space)
 		abort();
 	strncpy(space->vpc, vpc, sizeof(space->vpc) - 1);
 	space->fd = space->netfilter_fd = -1;
-	result = open_pinned(netif, space, err);
-	if (result < 0) {
-		namespace_release(space);
-		free(space);
-		return result;
-	}
+	return space;
+}
+
+static void namespace_free(struct netif_namespace *space)
+{
+	namespace_release(space);
+	free(space);
+}
+
+static void namespace_hold(struct netif *netif, struct netif_namespace *space)
+{
+	namespace_forget(netif, space->vpc);
 	space->next = netif->vpcs;
 	netif->vpcs = space;
-	*ret_namespace = space;
+}
+
+int namespace_get(struct netif *netif, const char *vpc, struct netif_namespace **ret_namespace,
+		  struct error *err)
+{
+	struct netif_namespace *known = namespace_known(netif, vpc), *space;
+	int result;
+
+	if (known && namespace_is_pinned(netif, known)) {
+		*ret_namespace = known;
+		return 0;
+	}
+	if (!id_is_valid(vpc)) // it becomes part of a path
+		return error_set(err, EINVAL, "vpc \"%.64s\" is no id", vpc);
+	space = namespace_new(vpc);
+	result = open_pinned(netif, space, err);
+	if (result == 0) {
+		namespace_hold(netif, space);
+		*ret_namespace = space;
+		return 0;
+	}
+	namespace_free(space);
+	if (!known)
+		return result;
+	// Only the pin is gone, or somebody else's namespace was put in its place. What lives in
+	// the VPC lives in the namespace that is held; netif_vpc_pin() pins it again.
+	error_clear(err);
+	*ret_namespace = known;
+	return 0;
+}
+
+// 1: the handle holds it, or it is pinned; 0: it is another one, or none is.
+int namespace_holds(struct netif *netif, const char *vpc, int namespace_fd, struct error *err)
+{
+	struct netif_namespace *space;
+	struct stat status;
+	int result = namespace_get(netif, vpc, &space, err);
+
+	if (result == -ENOENT) {
+		error_clear(err);
+		return 0;
+	}
+	if (result < 0)
+		return result;
+	if (fstat(namespace_fd, &status) < 0)
+		return error_errno(err, "vpc %s: look at a namespace", vpc);
+	return status.st_dev == space->device && status.st_ino == space->inode;
+}
+
+int namespace_adopt(struct netif *netif, const char *vpc, int namespace_fd, struct error *err)
+{
+	struct netif_namespace *space;
+	struct stat status;
+
+	if (!id_is_valid(vpc))
+		return error_set(err, EINVAL, "vpc \"%.64s\" is no id", vpc);
+	space = namespace_new(vpc);
+	space->fd = fcntl(namespace_fd, F_DUPFD_CLOEXEC, 0);
+	if (space->fd < 0 || fstat(space->fd, &status) < 0) {
+		error_errno(err, "vpc %s: take a namespace", vpc);
+		namespace_free(space);
+		return -err->code;
+	}
+	space->device = status.st_dev;
+	space->inode = status.st_ino;
+	if (open_rtnl_inside(netif, space, err) < 0 || check_owner(netif, space, err) < 0) {
+		namespace_free(space);
+		return -err->code;
+	}
+	namespace_hold(netif, space);
 	return 0;
 }
 

@@ -45,6 +45,15 @@ char *namespace_path(const struct netif *netif, const char *vpc, char path[NAMES
 int namespace_get(struct netif *netif, const char *vpc, struct netif_namespace **ret_namespace,
 		  struct error *err);
 
+// A handle that has the namespace goes on with it when its pin is removed or covered.
+bool namespace_is_pinned(const struct netif *netif, const struct netif_namespace *space);
+// 1: `namespace_fd` is what namespace_get() gives; 0: that is another one, or there is none.
+int namespace_holds(struct netif *netif, const char *vpc, int namespace_fd, struct error *err);
+// Holds this namespace as the VPC's from now on: it must carry its mark (-EEXIST).
+int namespace_adopt(struct netif *netif, const char *vpc, int namespace_fd, struct error *err);
+// -EBUSY while a live ENI or an attachment is inside.
+int namespace_check_unused(struct netif_namespace *space, struct error *err);
+
 // Lets go of a VPC's sockets and descriptor, if held.
 void namespace_forget(struct netif *netif, const char *vpc);
 

@@ -69,7 +69,9 @@ extern const struct mac_address netif_gateway_mac;
 // --- The handle ---
 
 // Holds one rtnetlink and one netfilter socket per namespace, opened on first use.
-// They keep a namespace alive: netif_vpc_delete() or netif_close() lets go.
+// They keep a namespace alive: netif_vpc_delete() or netif_close() lets go. A handle that has used
+// a namespace goes on with it when its pin is removed; another of ours in its place is taken
+// instead.
 struct netif;
 
 // Remembers the calling thread's network namespace as the host's. `install` is copied.
@@ -84,6 +86,15 @@ void netif_close(struct netif *netif);                // NULL is fine
 // what is pinned is complete. About 1 ms.
 // /run/netns becomes a shared bind mount of itself, as with iproute2, and stays one.
 int netif_vpc_create(struct netif *netif, const char *vpc, struct error *err);
+
+// Pins it again when its pin is gone, or covered by an empty namespace of ours. What is pinned is
+// the namespace `namespace_fd`, which must carry the VPC's mark (-EEXIST), or, with -1, the one
+// that the handle holds. 1: pinned again; 0: it is pinned. -ENOENT: the handle holds none. -EBUSY:
+// another namespace of the VPC is pinned, and in use.
+int netif_vpc_pin(struct netif *netif, const char *vpc, int namespace_fd, struct error *err);
+
+// Adds the directory of the pins to an inotify descriptor: it becomes readable when one is removed.
+int netif_pins_watch(int inotify_fd, struct error *err);
 
 // Unpins it; the kernel removes it with all that is in it once no process and no descriptor (a
 // tap's!) holds it. -EBUSY while a live ENI or an attachment is inside (retired ENIs go with it).

@@ -96,7 +96,7 @@ int netif_vpc_create(struct netif *netif, const char *vpc, struct error *err)
 
 // --- Delete ---
 
-static int check_unused(struct netif_namespace *space, struct error *err)
+int namespace_check_unused(struct netif_namespace *space, struct error *err)
 {
 	scoped_free struct link_info *links = NULL;
 	size_t count;
@@ -138,7 +138,7 @@ int netif_vpc_delete(struct netif *netif, const char *vpc, struct error *err)
 		error_clear(err);
 		return remove_file(netif, vpc, err);
 	}
-	if (result < 0 || check_unused(space, err) < 0 ||
+	if (result < 0 || namespace_check_unused(space, err) < 0 ||
 	    namespace_unpin(namespace_path(netif, vpc, path), err) < 0)
 		return error_wrap(err, "delete vpc %s", vpc);
 	namespace_forget(netif, vpc);

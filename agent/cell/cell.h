@@ -118,6 +118,11 @@ int cell_shim_spawn(const struct cell *cell, const struct cell_shim_options *opt
 int cell_adopt(const struct cell *cell, pid_t pid, uint64_t start_time, struct process *ret_shim,
 	       int *ret_channel_fd, struct error *err);
 
+// The network namespace in which the shim listens for its guest, which is that of the task's VPC;
+// the caller closes it. Needs no help of the shim. -ESRCH: the shim is gone. -ENOENT: it has no
+// listener (it has launched nothing yet).
+int cell_namespace_open(pid_t pid, uint64_t start_time, int *ret_fd, struct error *err);
+
 // Requests. -EAGAIN when the socket is full (poll for writable, repeat); -EPIPE when the shim is
 // gone. shim_attach: fds[i] goes to slots[i]; the shim gets copies, the caller keeps its own. Any
 // count.

@@ -102,7 +102,8 @@ static void on_cgroup(evutil_socket_t fd, short what, void *context)
 	struct task *task;
 
 	(void)what;
-	cgroup_watch_drain(fd);
+	cgroup_watch_drain(fd); // a cgroup became empty, or the pin of a namespace was removed
+	network_keep_namespaces(engine);
 	for (task = TAILQ_FIRST(&engine->dying_tasks); task; task = TAILQ_NEXT(task, dying_link))
 		task_ready(task);
 }

@@ -8,6 +8,7 @@
 //               rules
 //   network.c   the effects of VPCs, subnets, groups; balancers.c: of balancers, target groups
 //   guards.c    the lock of the install, the files of the database
+//   vpc_namespace.c  finds a VPC's namespace by what lives in it, and keeps it pinned
 //   record.c    a task's life as data: created, changed, recorded, finished
 //   turn.c      stopped, forgotten; what a turn did to tasks until its commit
 //   room.c      whether the disk takes more
@@ -85,6 +86,7 @@ struct network_vpc {
 	struct reaper reaper;    // deletes retired ENIs
 	struct rules_watch rules;
 	struct hold hold;
+	bool unpinned; // its namespace has no pin, and its status says so
 };
 
 struct network_subnet {
@@ -269,8 +271,8 @@ struct engine {
 
 	struct rules_watch host_rules;
 	struct hold host_links; // without a look
-	bool store_moved;    // the database's files are not the open ones, and that was logged
-	int install_lock_fd; // install_lock.h
+	bool store_moved;       // the database's files are not the open ones, and that was logged
+	int install_lock_fd;    // install_lock.h
 	int cgroup_watch_fd;
 	struct event *cgroup_event, *lb_event, *lb_timer, *sweep_timer;
 };
@@ -324,6 +326,7 @@ void network_reap(struct network_vpc *vpc);   // deletes retired ENIs in a janit
 void network_reap_all(struct engine *engine); // now
 // The time by which an address must have cooled down to be leased.
 int64_t network_lease_ms(struct engine *engine, const struct network_subnet *subnet);
+void network_keep_namespaces(struct engine *engine);
 void network_retry(struct engine *engine); // what failed of that, and damaged tables
 // A group or balancer leaves every VPC but `home` (NULL: every one): where a deleted one was, or
 // one that was deleted and made anew, is not known any more.
@@ -355,6 +358,12 @@ void rules_check_host(struct engine *engine);
 
 // guards.c
 void guards_check(struct engine *engine);
+
+// vpc_namespace.c
+// Before the VPC is opened: its namespace is the one that its tasks live in. Success as well when
+// no task does: then it may be made. An error: it cannot be told, and none may be made.
+int vpc_namespace_find(struct engine *engine, const char *vpc_id, struct error *err);
+void vpc_namespace_keep(struct network_vpc *vpc); // now and then: pins it again
 
 // balancers.c
 int balancer_apply(struct engine *engine, const char *id, struct error *err);

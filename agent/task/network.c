@@ -155,11 +155,13 @@ static int vpc_open(struct engine *engine, const char *id, struct error *err)
 
 	if (network_vpc_find(engine, id))
 		return 0;
-	if (netif_vpc_create(engine->netif, id, err) < 0 ||
+	if (vpc_namespace_find(engine, id, err) < 0 ||
+	    netif_vpc_create(engine->netif, id, err) < 0 ||
 	    netif_netfilter_socket(engine->netif, id, &socket_fd, err) < 0)
 		return -err->code;
 	vpc = vpc_new(engine, id);
-	if (rules_watch_vpc(vpc, err) < 0 || hold_vpc_open(vpc, err) < 0 ||
+	if (netif_pins_watch(engine->cgroup_watch_fd, err) < 0 || rules_watch_vpc(vpc, err) < 0 ||
+	    hold_vpc_open(vpc, err) < 0 ||
 	    sg_vpc_open(engine->config->install, id, socket_fd, &vpc->sg, err) < 0 ||
 	    lb_vpc_ensure(engine->lb, id, err) < 0) {
 		vpc_release(vpc);
@@ -212,12 +214,15 @@ static int vpc_delete(struct engine *engine, const char *id, struct error *err)
 
 int vpc_apply(struct engine *engine, const char *id, struct error *err)
 {
-	const struct model_object *object = engine_object(engine, MODEL_VPC, id);
+	const struct model_object *object;
 
-	if (!object)
+	if (!engine_object(engine, MODEL_VPC, id))
 		return vpc_delete(engine, id, err);
-	if (vpc_open(engine, id, err) < 0 ||
-	    netif_vpc_configure(engine->netif, id, &object->vpc->cidr_block, err) < 0)
+	if (vpc_open(engine, id, err) < 0)
+		return -err->code;
+	// Looked up only now: opening it may have changed its status, and so replaced the object.
+	object = engine_object(engine, MODEL_VPC, id);
+	if (netif_vpc_configure(engine->netif, id, &object->vpc->cidr_block, err) < 0)
 		return -err->code;
 	return attachments_apply(engine, id, object->vpc, err);
 }
@@ -387,8 +392,15 @@ int64_t network_lease_ms(struct engine *engine, const struct network_subnet *sub
 	return reaped_ms < now_ms ? reaped_ms : now_ms;
 }
 
+void network_keep_namespaces(struct engine *engine)
+{
+	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next)
+		vpc_namespace_keep(vpc);
+}
+
 void network_retry(struct engine *engine)
 {
+	network_keep_namespaces(engine);
 	for (struct network_vpc *vpc = engine->vpcs; vpc; vpc = vpc->next) {
 		rules_retry(vpc);
 		policy_retry(vpc);

@@ -4,6 +4,7 @@ named everywhere, and is taken back or ended on an operator's word."""
 
 import json
 import os
+import re
 import sqlite3
 
 from harness import documents
@@ -42,7 +43,7 @@ def what_it_has(host):
     return {
         "pids": host.task_pids("t"),
         "disk": os.stat(host.state / "disks/t.img").st_ino,
-        "links": host.run(*inside, "ip", "-o", "link").stdout,
+        "links": re.findall(r"^\d+: (\w+).*(alias .*)$", host.run(*inside, "ip", "-o", "link").stdout, re.MULTILINE),
         "addresses": host.run(*inside, "ip", "-o", "address").stdout,
         "routes": host.run(*inside, "ip", "route").stdout,
         "rules": host.run(*inside, "nft", "--stateless", "list", "table", "inet", "penstock").stdout,

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent/base/file.h"
 #include "agent/base/scope.h"
@@ -152,7 +153,9 @@ static void test_vpc_half_made(void **state)
 	size_t count;
 
 	(void)state;
+	netif_close(netif);
 	assert_int_equal(umount2("/run/netns/penstock-blue-prod", MNT_DETACH), 0);
+	assert_ok(netif_open("blue", &netif, &err), &err);
 	assert_ok(netif_vpc_list(netif, &vpcs, &count, &err), &err);
 	assert_int_equal(count, 1);
 	free(vpcs);
@@ -195,13 +198,64 @@ static void test_vpc_busy_and_replaced(void **state)
 	// Somebody else (fsck) replaces the namespace under the handle's feet.
 	assert_ok(netif_open("blue", &agent, &err), &err);
 	assert_ok(netif_vpc_delete(agent, "prod", &err), &err); // dying ENIs go with it
-	assert_int_equal(netif_netfilter_socket(netif, "prod", &second, &err), -ENOENT);
+	// The first handle still holds the old one.
+	assert_ok(netif_netfilter_socket(netif, "prod", &second, &err), &err);
+	assert_int_equal(first, second);
 	assert_ok(netif_vpc_create(agent, "prod", &err), &err);
 	assert_int_equal(eni_faults(netif, &eni), NETIF_ENI_MISSING);
 	assert_ok(netif_netfilter_socket(netif, "prod", &second, &err), &err);
 	assert_ok(netif_netfilter_socket(netif, NULL, &first, &err), &err);
 	assert_int_not_equal(first, second);
 	netif_close(agent);
+}
+
+static ino_t inode_of(const char *path)
+{
+	struct stat status;
+
+	return stat(path, &status) == 0 ? status.st_ino : 0;
+}
+
+// The pin is a name; the namespace is what the handle holds.
+static void test_vpc_pinned_again(void **state)
+{
+	static const char pin[] = "/run/netns/penstock-blue-prod";
+	ino_t first = inode_of(pin);
+	struct netif *other;
+	struct error err = {0};
+	scoped_fd int fd = -1;
+
+	(void)state;
+	assert_int_equal(netif_vpc_pin(netif, "prod", -1, &err), 0);
+	assert_ok(netif_vpc_open(netif, "prod", &fd, &err), &err);
+	assert_int_equal(umount2(pin, MNT_DETACH), 0);
+	assert_int_equal(unlink(pin), 0);
+	assert_ok(netif_subnet_ensure(netif, "prod", &block_one, &err), &err);
+	assert_int_equal(netif_vpc_pin(netif, "prod", -1, &err), 1);
+	assert_int_equal(inode_of(pin), first);
+	// An empty namespace of ours in its place gives way to the one that is in use.
+	assert_int_equal(umount2(pin, MNT_DETACH), 0);
+	assert_ok(netif_open("blue", &other, &err), &err);
+	assert_ok(netif_vpc_create(other, "prod", &err), &err);
+	assert_int_not_equal(inode_of(pin), first);
+	assert_int_equal(netif_vpc_pin(other, "prod", fd, &err), 1);
+	assert_int_equal(netif_vpc_pin(other, "prod", fd, &err), 0);
+	assert_int_equal(inode_of(pin), first);
+	// Somebody else's stays where it is, and the handle goes on with its own.
+	assert_int_equal(umount2(pin, MNT_DETACH), 0);
+	assert_int_equal(mount("/proc/thread-self/ns/net", pin, "none", MS_BIND, NULL), 0);
+	assert_int_equal(netif_vpc_pin(netif, "prod", -1, &err), -EEXIST);
+	assert_ok(netif_subnet_ensure(netif, "prod", &block_one, &err), &err);
+	assert_int_equal(umount2(pin, MNT_DETACH), 0);
+	// The host's own namespace does not carry the mark.
+	netif_close(other);
+	assert_ok(netif_open("blue", &other, &err), &err);
+	assert_int_equal(netif_vpc_pin(other, "prod", -1, &err), -ENOENT);
+	close_fd(&fd);
+	fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(netif_vpc_pin(other, "prod", fd, &err), -EEXIST);
+	netif_close(other);
+	assert_int_equal(netif_vpc_pin(netif, "prod", -1, &err), 1);
 }
 
 static void add_table(int netfilter, const char *name)
@@ -236,13 +290,10 @@ static void test_changes_by_others_are_heard(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_vpc_settings),
-		TEST(test_vpc_idempotent),
-		TEST(test_vpc_missing),
-		TEST(test_vpc_of_other_install),
-		TEST(test_vpc_half_made),
-		TEST(test_vpc_busy_and_replaced),
-		TEST(test_changes_by_others_are_heard),
+		TEST(test_vpc_settings),     TEST(test_vpc_idempotent),
+		TEST(test_vpc_missing),      TEST(test_vpc_of_other_install),
+		TEST(test_vpc_half_made),    TEST(test_vpc_busy_and_replaced),
+		TEST(test_vpc_pinned_again), TEST(test_changes_by_others_are_heard),
 	};
 
 	sandbox_enter();
