@@ -60,6 +60,10 @@ int nfs_path_validate(const char *what, const char *path, struct error *err);
 void nfs_read_ahead_path(unsigned device_major, unsigned device_minor,
 			 char ret_path[NFS_READ_AHEAD_PATH_SIZE]);
 
+// Whether a mount that failed with this errno of mount(2) is worth another try: the server may
+// restart, or its network come up. What it refused, it refuses again.
+bool nfs_mount_may_pass(int code);
+
 // Says what a mount that failed means to the owner of the task: "mount 10.0.3.5:/fs-1/web: no such
 // directory on the server (exportPath, rootDirectory)". `code` is the errno of mount(2); ETIMEDOUT
 // also stands for a mount that passed its deadline. Returns -code.

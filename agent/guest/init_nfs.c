@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Volumes of file servers, mounted by the guest's NFS 4.1 client. mount(2) waits for a server
-// without end ("hard"), so each mount has a process; past the deadline that is killed
-// (its wait is killable) and the task fails. How to mount is the nfs module's plan, made here once
-// more from the values in the manifest.
+// Volumes of file servers, mounted by the guest's NFS 4.1 client. mount(2) waits for a silent
+// server without end ("hard"), and fails at once where nobody listens. So each mount has a process,
+// which tries again until its deadline; past that it is killed (its wait is killable) and the task
+// fails. How to mount is the nfs module's plan, made here once more from the values in the
+// manifest.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,8 @@
 #include "agent/base/file.h"
 #include "agent/base/scope.h"
 #include "nfs/nfs.h"
+
+enum { RETRY_US = 500000 };
 
 static void set_read_ahead(const char *target)
 {
@@ -48,26 +51,32 @@ static int plan_mount(const struct init_settings *settings, const struct guest_v
 	return nfs_mount_plan(&plan, ret_mount, err);
 }
 
+// What may pass is tried again until the deadline, and the last error is the task's reason.
 static int mount_volume(const struct init_settings *settings, const struct guest_volume *volume,
-			const char *target, struct error *err)
+			const char *target, int64_t deadline_us, struct error *err)
 {
 	struct nfs_mount plan;
 
 	if (plan_mount(settings, volume, &plan, err) < 0)
 		return -err->code;
-	if (mount(plan.source, target, plan.type, plan.flags, plan.options) < 0)
-		return nfs_mount_failure(plan.source, errno, err);
+	while (mount(plan.source, target, plan.type, plan.flags, plan.options) < 0) {
+		nfs_mount_failure(plan.source, errno, err);
+		if (!nfs_mount_may_pass(err->code) ||
+		    clock_monotonic_us() + 2 * RETRY_US >= deadline_us)
+			return -err->code;
+		usleep(RETRY_US);
+	}
 	set_read_ahead(target);
 	return 0;
 }
 
 static _Noreturn void mount_in_child(const struct init_settings *settings,
 				     const struct guest_volume *volume, const char *target,
-				     int error_fd)
+				     int64_t deadline_us, int error_fd)
 {
 	struct error err = {0};
 
-	if (mount_volume(settings, volume, target, &err) == 0)
+	if (mount_volume(settings, volume, target, deadline_us, &err) == 0)
 		_exit(0);
 	if (write(error_fd, err.message, strlen(err.message)) < 0)
 		_exit(2);
@@ -77,6 +86,7 @@ static _Noreturn void mount_in_child(const struct init_settings *settings,
 int init_nfs_start(const struct init_settings *settings, const struct guest_volume *volume,
 		   const char *target, struct volume_mount *ret_mount, struct error *err)
 {
+	int64_t deadline_us = clock_monotonic_us() + (int64_t)volume->deadline_ms * 1000;
 	int fds[2];
 	pid_t pid;
 
@@ -84,7 +94,7 @@ int init_nfs_start(const struct init_settings *settings, const struct guest_volu
 		return error_errno(err, "pipe");
 	pid = fork();
 	if (pid == 0)
-		mount_in_child(settings, volume, target, fds[1]);
+		mount_in_child(settings, volume, target, deadline_us, fds[1]);
 	close_fd(&fds[1]);
 	if (pid < 0) {
 		close_fd(&fds[0]);
@@ -93,7 +103,7 @@ int init_nfs_start(const struct init_settings *settings, const struct guest_volu
 	*ret_mount = (struct volume_mount){
 		.pid = pid,
 		.error_fd = fds[0],
-		.deadline_us = clock_monotonic_us() + (int64_t)volume->deadline_ms * 1000,
+		.deadline_us = deadline_us,
 	};
 	return 0;
 }

@@ -158,6 +158,9 @@ static void test_failures(void **state)
 			    "(exportPath, rootDirectory)");
 	assert_int_equal(nfs_mount_failure("10.0.3.5:/", -ETIMEDOUT, &err), -ETIMEDOUT);
 	assert_non_null(strstr(err.message, "no answer in time"));
+	assert_true(nfs_mount_may_pass(ECONNREFUSED) && nfs_mount_may_pass(-ETIMEDOUT));
+	assert_false(nfs_mount_may_pass(ENOENT) || nfs_mount_may_pass(EACCES) ||
+		     nfs_mount_may_pass(EXDEV));
 	nfs_mount_failure("10.0.3.5:/", EXDEV, &err);
 	assert_non_null(strstr(err.message, strerror(EXDEV)));
 	nfs_read_ahead_path(0, 47, path);

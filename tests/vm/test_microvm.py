@@ -217,10 +217,3 @@ def test_a_missing_export_fails_the_task(host, files):
     assert stopped["stopCode"] == "TaskFailedToStart"
     assert stopped["stoppedReason"].startswith("ResourceInitializationError")
     assert "no such directory on the server" in stopped["stoppedReason"]
-
-
-def test_nfs_obeys_the_groups(host, files):
-    host.client.put("/v1/security-groups/web", documents.group(egress=[tcp(80, "10.0.0.0/16")])).expect(200)
-    stopped, _ = run_script(host, "true", **shared())
-    assert stopped["stoppedReason"].startswith("ResourceInitializationError")
-    assert "no answer in time" in stopped["stoppedReason"]
