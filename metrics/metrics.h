@@ -48,7 +48,9 @@ enum metric_id {
 	METRIC_TASK_STORAGE_USED_BYTES,      // task_id, eni
 	METRIC_TASK_STORAGE_ALLOCATED_BYTES, // task_id, eni
 	METRIC_TASK_CPU_USAGE_SECONDS,       // task_id, eni
-	METRIC_TASK_MEMORY_USED_BYTES,       // task_id, eni
+	METRIC_CONTAINER_MEMORY_USED_BYTES,  // task_id, eni, container
+	METRIC_CELL_MEMORY_USED_BYTES,       // task_id, eni
+	METRIC_CELL_MEMORY_LIMIT_BYTES,      // task_id, eni
 	METRIC_TASK_NETWORK_RECEIVE_BYTES,   // task_id, eni (of the guest: the tap's TX)
 	METRIC_TASK_NETWORK_RECEIVE_PACKETS,
 	METRIC_TASK_NETWORK_TRANSMIT_BYTES, // task_id, eni (of the guest: the tap's RX)

@@ -20,6 +20,7 @@ static bool merge_container(struct guest_container_status *known,
 		known->finished_ms = now_ms;
 	}
 	known->health = said->health;
+	known->memory_bytes = said->memory_bytes;
 	memcpy(known->reason, said->reason, sizeof(known->reason));
 	return changed;
 }

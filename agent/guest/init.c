@@ -23,7 +23,6 @@ static const int64_t second_us = 1000000;
 enum {
 	CONNECT_DEADLINE_S = 30,
 	FAREWELL_DEADLINE_S = 10, // for the last log chunks and the last status
-	FLUSH_DEADLINE_S = 10,    // for file servers
 	POLL_MAX = 2 + AGENT_CONNECTIONS + 3 * GUEST_CONTAINERS_MAX,
 };
 
@@ -205,7 +204,7 @@ static int run_task(char **argv, struct arena *arena, struct error *err)
 	if (init_task_open(&task, err) < 0)
 		init_task_fail(&task, err);
 	run(&events, &agent, &task);
-	init_nfs_flush(&task.manifest, clock_monotonic_us() + FLUSH_DEADLINE_S * second_us);
+	init_nfs_flush(&task.manifest, init_task_flush_deadline_us(&task, clock_monotonic_us()));
 	if (!task.settings.virtual_machine) // whose mounts end with it
 		init_mounts_close(&task.manifest);
 	return 0;

@@ -15,6 +15,7 @@
 //     init_volumes    child: the first content of volumes;  init_copy: copies of directories
 //     init_health     health checks
 //     init_log        pipes of containers, bounded
+//     init_memory     cgroups of a microVM's containers
 //     init_agent      the three connections to the shim
 //     init_task       which container may start or must stop
 #pragma once
@@ -141,8 +142,9 @@ struct container {
 	int pidfd;
 	int start_fd; // end-of-file: exec succeeded, or it was killed; text: why not
 	int64_t started_us;
-	int64_t kill_us; // SIGKILL then; 0: not asked to stop
-	bool killed;
+	int cgroup_fd;     // microVM: its directory, -1 before the start
+	int64_t kill_us;   // SIGKILL then; 0: not asked to stop
+	int64_t killed_us; // SIGKILL was sent; 0: not
 	struct log_stream streams[2];
 	struct health_run health;
 };
@@ -152,7 +154,7 @@ int init_container_start(struct container *container, const struct guest_manifes
 			 uint32_t index, struct error *err);
 // Asks for the end: its stop signal now, SIGKILL at stopTimeout.
 void init_container_stop(struct container *container, int64_t now_us);
-void init_container_kill(struct container *container);
+void init_container_kill(struct container *container, int64_t now_us);
 // Takes what came over start_fd; -EAGAIN when nothing did, 0 when it runs, else the child's error
 // (-ECANCELED when it was killed before).
 int init_container_started(struct container *container, struct error *err);
@@ -185,6 +187,17 @@ int init_filter_install(struct error *err);
 // replaces the process by `arguments`: returns only on failure. Sets HOME from the passwd entry.
 int init_identity_exec(const struct guest_container *spec, const char *const *arguments,
 		       struct error *err);
+
+// ---------------------------------------------------------------- memory
+
+// The cgroup of all containers.
+int init_memory_open(const struct init_settings *settings, struct error *err);
+// The container's own, before it starts.
+int init_memory_container(const struct init_settings *settings, struct container *container,
+			  uint32_t index, struct error *err);
+int init_memory_join(const struct container *container);      // child: enters it
+bool init_memory_killed(const struct container *container);   // a process of it, for want of memory
+uint64_t init_memory_used(const struct container *container); // bytes, without cold page cache
 
 void init_health_begin(struct container *container, int64_t now_us);
 // Starts a due check or kills one past its deadline.
@@ -223,8 +236,8 @@ struct task {
 	struct guest_status status;
 	bool status_changed;
 	bool volumes_ready;
-	uint64_t oom_kills; // of the whole machine, as last seen
-	int64_t usage_us;   // when to look at the disk again
+	int64_t usage_us;    // when to look at disk and memory again
+	int64_t stopping_us; // since when it is stopped; 0: it is not
 };
 
 // Begins the volumes and opens everything that does not wait.
@@ -236,6 +249,11 @@ void init_task_tick(struct task *task, int64_t now_us);
 void init_task_stop(struct task *task);
 void init_task_reaped(struct task *task, pid_t pid, int wait_status, int64_t now_us);
 bool init_task_ended(const struct task *task); // all containers ended, all their output read
+// Looks at disk and memory when it is time.
+void init_usage_tick(struct task *task, int64_t now_us);
+// Until when file servers may be waited for at the end: within the time that a stop may take
+// anyway.
+int64_t init_task_flush_deadline_us(const struct task *task, int64_t now_us);
 int64_t init_task_next_us(const struct task *task, int64_t now_us);
 
 // Drives the connections: sends status, log chunks and polls for commands.

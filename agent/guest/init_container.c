@@ -15,14 +15,17 @@
 #include "agent/guest/init.h"
 
 #include "agent/base/clock.h"
+#include "agent/base/file.h"
 #include "agent/base/scope.h"
 
-static int clone_with_pidfd(uint64_t flags, int *ret_pidfd)
+// The child is born in the cgroup: none of its memory is charged to another one.
+static int clone_with_pidfd(uint64_t flags, int cgroup_fd, int *ret_pidfd)
 {
 	struct clone_args arguments = {
-		.flags = flags | CLONE_PIDFD,
+		.flags = flags | CLONE_PIDFD | (cgroup_fd < 0 ? 0 : CLONE_INTO_CGROUP),
 		.pidfd = (uint64_t)(uintptr_t)ret_pidfd,
 		.exit_signal = SIGCHLD,
+		.cgroup = cgroup_fd < 0 ? 0 : (unsigned)cgroup_fd,
 	};
 
 	return (int)syscall(SYS_clone3, &arguments, sizeof(arguments));
@@ -30,6 +33,7 @@ static int clone_with_pidfd(uint64_t flags, int *ret_pidfd)
 
 void init_child_prepare(int stdout_fd, int stderr_fd, int kept_fd)
 {
+	struct error ignored;
 	sigset_t none;
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -39,6 +43,8 @@ void init_child_prepare(int stdout_fd, int stderr_fd, int kept_fd)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
 	umask(022);
+	file_write_kernel(AT_FDCWD, "/proc/self/oom_score_adj", "0",
+			  &ignored); // init's is not theirs
 	dup2(null_fd, STDIN_FILENO);
 	dup2(stdout_fd < 0 ? null_fd : stdout_fd, STDOUT_FILENO);
 	dup2(stderr_fd < 0 ? null_fd : stderr_fd, STDERR_FILENO);
@@ -96,7 +102,7 @@ int init_container_start(struct container *container, const struct guest_manifes
 
 	if (result == 0) {
 		container->pid = clone_with_pidfd(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC,
-						  &container->pidfd);
+						  container->cgroup_fd, &container->pidfd);
 		if (container->pid == 0)
 			run_child(&plan, pipes[0].write_fd, pipes[1].write_fd, pipes[2].write_fd);
 		if (container->pid < 0)
@@ -124,7 +130,7 @@ int init_container_started(struct container *container, struct error *err)
 		return -EAGAIN;
 	close_fd(&container->start_fd);
 	if (length <= 0)
-		return container->killed ? -ECANCELED : 0;
+		return container->killed_us ? -ECANCELED : 0;
 	text[length] = '\0';
 	return error_set(err, ENOEXEC, "%s", text);
 }
@@ -140,8 +146,8 @@ void init_container_stop(struct container *container, int64_t now_us)
 	container->kill_us = now_us + (int64_t)container->spec->stop_timeout_s * 1000000;
 }
 
-void init_container_kill(struct container *container)
+void init_container_kill(struct container *container, int64_t now_us)
 {
 	send_signal(container, SIGKILL);
-	container->killed = true;
+	container->killed_us = now_us;
 }

@@ -20,6 +20,8 @@ static _Noreturn void run_check(const struct container *container)
 {
 	struct error unread; // as with Docker, only the exit status counts
 
+	if (init_memory_join(container) < 0)
+		_exit(INIT_CHILD_FAILED);
 	init_child_prepare(-1, -1, container->pidfd);
 	if (setns(INIT_CHILD_FD, CLONE_NEWNS | CLONE_NEWIPC) == 0) {
 		close(INIT_CHILD_FD);

@@ -11,13 +11,11 @@
 #include "agent/guest/init.h"
 
 #include "agent/base/clock.h"
-#include "agent/base/file.h"
-#include "agent/base/number.h"
 #include "agent/base/scope.h"
 
 static const int64_t second_us = 1000000;
-static const int64_t usage_interval_us = 10000000;
-static const uint64_t usage_step_bytes = 1048576; // smaller changes are not worth a message
+static const int64_t kill_grace_us = 3000000;  // what a killed process may take to end
+static const int64_t flush_least_us = 1000000; // what file servers have in any case
 
 // ---------------------------------------------------------------- ends
 
@@ -53,6 +51,8 @@ static void set_phase(struct task *task, enum guest_phase phase)
 	if (task->status.phase >= phase)
 		return;
 	task->status.phase = phase;
+	if (phase == GUEST_PHASE_STOPPING)
+		task->stopping_us = clock_monotonic_us();
 	note(task);
 }
 
@@ -204,7 +204,8 @@ static void start_container(struct task *task, uint32_t index)
 	struct container *container = &task->containers[index];
 	struct error err = {0};
 
-	if (init_mounts_container(&task->settings, &task->manifest, index, &err) < 0)
+	if (init_mounts_container(&task->settings, &task->manifest, index, &err) < 0 ||
+	    init_memory_container(&task->settings, container, index, &err) < 0)
 		set_reason(container->status, "CannotCreateContainerError: %s", err.message);
 	else if (init_container_start(container, &task->manifest, index, &err) < 0)
 		set_reason(container->status, "CannotStartContainerError: %s", err.message);
@@ -269,6 +270,54 @@ static bool has_live_dependents(const struct task *task, uint32_t index)
 	return false;
 }
 
+// Of a container whose process has ended, or will not: what is known of it by now.
+static void settle_container(struct task *task, struct container *container)
+{
+	container->pid = 0;
+	container->phase = CONTAINER_STOPPED;
+	container->status->state = GUEST_CONTAINER_STOPPED;
+	container->status->finished_ms = clock_wall_ms();
+	container->status->memory_bytes = 0;
+	close_fd(&container->start_fd);
+	close_fd(&container->pidfd);
+	close_fd(&container->cgroup_fd);
+	note(task);
+	if (container->spec->essential)
+		init_task_stop(task);
+}
+
+static void container_ended(struct task *task, struct container *container, int wait_status)
+{
+	struct guest_container_status *status = container->status;
+
+	if (container->start_fd >= 0)
+		check_started(task, container, clock_monotonic_us());
+	if (status->started_ms)
+		status->exit_code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status)
+							   : 128 + WTERMSIG(wait_status);
+	// The kernel counts a kill before it sends the signal, so the count is there already.
+	if (status->exit_code > 0 && !container->killed_us && init_memory_killed(container))
+		set_reason(status, "OutOfMemoryError: Container killed due to memory usage");
+	settle_container(task, container);
+}
+
+// A process that waits for a silent file server may not end by SIGKILL either (writeback is not
+// always killable). It ends with the machine: nobody waits for it, nor for what it holds.
+static void abandon_container(struct task *task, struct container *container)
+{
+	for (int i = 0; i < 2; i++) {
+		if (container->streams[i].fd >= 0 && init_log_has_room(&container->streams[i]))
+			init_log_read(&container->streams[i]);
+		close_fd(&container->streams[i].fd);
+	}
+	if (container->status->started_ms)
+		container->status->exit_code = 128 + SIGKILL;
+	set_reason(container->status,
+		   "CannotStopContainerError: killed, but a process does not end: it waits for a "
+		   "file server or a disk");
+	settle_container(task, container);
+}
+
 static void tick_stopping(struct task *task, int64_t now_us)
 {
 	bool all_stopped = true;
@@ -285,55 +334,17 @@ static void tick_stopping(struct task *task, int64_t now_us)
 			continue;
 		all_stopped = false;
 		// It has not become its program yet, and would not hear a signal.
-		if (container->phase == CONTAINER_STARTING && !container->killed)
-			init_container_kill(container);
+		if (container->phase == CONTAINER_STARTING && !container->killed_us)
+			init_container_kill(container, now_us);
 		else if (!container->kill_us && !has_live_dependents(task, i))
 			init_container_stop(container, now_us);
-		if (container->kill_us && now_us >= container->kill_us && !container->killed)
-			init_container_kill(container);
+		if (container->kill_us && now_us >= container->kill_us && !container->killed_us)
+			init_container_kill(container, now_us);
+		if (container->killed_us && now_us >= container->killed_us + kill_grace_us)
+			abandon_container(task, container);
 	}
 	if (all_stopped && task->volumes_ready)
 		set_phase(task, GUEST_PHASE_ENDED);
-}
-
-// How many processes the kernel has killed for want of memory. Within a microVM these can
-// only be the task's.
-static uint64_t count_oom_kills(const struct task *task)
-{
-	static const char name[] = "\noom_kill ";
-	scoped_free char *text = NULL;
-	struct error ignored;
-	const char *line;
-
-	if (!task->settings.virtual_machine ||
-	    file_read(AT_FDCWD, "/proc/vmstat", 64 * 1024, &text, NULL, &ignored) < 0)
-		return 0;
-	line = strstr(text, name);
-	return line ? strtoull(line + sizeof(name) - 1, NULL, 10) : 0;
-}
-
-static void container_ended(struct task *task, struct container *container, int wait_status)
-{
-	struct guest_container_status *status = container->status;
-	uint64_t oom_kills = count_oom_kills(task);
-
-	if (container->start_fd >= 0)
-		check_started(task, container, clock_monotonic_us());
-	close_fd(&container->start_fd);
-	close_fd(&container->pidfd);
-	container->pid = 0;
-	container->phase = CONTAINER_STOPPED;
-	status->state = GUEST_CONTAINER_STOPPED;
-	status->finished_ms = clock_wall_ms();
-	if (status->started_ms)
-		status->exit_code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status)
-							   : 128 + WTERMSIG(wait_status);
-	if (status->exit_code == 128 + SIGKILL && !container->killed && oom_kills > task->oom_kills)
-		set_reason(status, "OutOfMemoryError: container killed due to memory usage");
-	task->oom_kills = oom_kills;
-	note(task);
-	if (container->spec->essential)
-		init_task_stop(task);
 }
 
 void init_task_reaped(struct task *task, pid_t pid, int wait_status, int64_t now_us)
@@ -368,14 +379,15 @@ int init_task_open(struct task *task, struct error *err)
 			.status = &task->status.containers[i],
 			.pidfd = -1,
 			.start_fd = -1,
+			.cgroup_fd = -1,
 			.streams = {{.fd = -1}, {.fd = -1}},
 		};
 	}
 	note(task);
-	task->oom_kills = count_oom_kills(task);
 	if (sethostname(task->manifest.hostname, strlen(task->manifest.hostname)) < 0)
 		return error_errno(err, "set the host name");
-	if (init_mounts_disk(&task->settings, err) < 0)
+	if (init_mounts_disk(&task->settings, err) < 0 ||
+	    init_memory_open(&task->settings, err) < 0)
 		return -err->code;
 	return open_volumes(task, err);
 }
@@ -385,26 +397,9 @@ void init_task_fail(struct task *task, const struct error *err)
 	fail_task(task, "ResourceInitializationError: %s", err->message);
 }
 
-static void look_at_disk(struct task *task, int64_t now_us)
-{
-	uint64_t size, used, before = task->status.disk_used_bytes;
-
-	if (now_us < task->usage_us)
-		return;
-	task->usage_us = now_us + usage_interval_us;
-	if (init_mounts_usage(&size, &used) < 0)
-		return;
-	if (size == task->status.disk_size_bytes &&
-	    (used > before ? used - before : before - used) < usage_step_bytes)
-		return;
-	task->status.disk_size_bytes = size;
-	task->status.disk_used_bytes = used;
-	note(task);
-}
-
 void init_task_tick(struct task *task, int64_t now_us)
 {
-	look_at_disk(task, now_us);
+	init_usage_tick(task, now_us);
 	tick_volumes(task, now_us);
 	tick_starting(task, now_us);
 	for (uint32_t i = 0; i < task->manifest.container_count; i++)
@@ -428,9 +423,13 @@ static int64_t container_next_us(const struct container *container, int64_t now_
 {
 	int64_t next_us = init_health_next_us(container);
 
-	if (container->kill_us && !container->killed && container->phase != CONTAINER_STOPPED &&
-	    container->kill_us < next_us)
-		next_us = container->kill_us;
+	if (container->phase != CONTAINER_STOPPED && (container->kill_us || container->killed_us)) {
+		int64_t kill_us = container->killed_us ? container->killed_us + kill_grace_us
+						       : container->kill_us;
+
+		if (kill_us < next_us)
+			next_us = kill_us;
+	}
 	// Someone may wait for it no longer than this.
 	if (container->phase == CONTAINER_RUNNING) {
 		int64_t overdue_us =
@@ -456,4 +455,20 @@ int64_t init_task_next_us(const struct task *task, int64_t now_us)
 			next_us = container_us;
 	}
 	return next_us;
+}
+
+// A task whose containers end early has what is left of the longest stopTimeout to get written
+// data to its servers.
+int64_t init_task_flush_deadline_us(const struct task *task, int64_t now_us)
+{
+	int64_t deadline_us = now_us + flush_least_us;
+
+	for (uint32_t i = 0; i < task->manifest.container_count; i++) {
+		int64_t stop_us =
+			task->stopping_us + task->manifest.containers[i].stop_timeout_s * second_us;
+
+		if (stop_us > deadline_us)
+			deadline_us = stop_us;
+	}
+	return deadline_us;
 }

@@ -47,6 +47,7 @@ static const struct line_field container_fields[] = {
 	NUMBER(struct guest_container, start_timeout_s, "start-timeout", 86400),
 	NUMBER(struct guest_container, stop_timeout_s, "stop-timeout", 86400),
 	NUMBER(struct guest_container, stop_signal, "stop-signal", 64),
+	NUMBER(struct guest_container, memory_mib, "memory-mib", 1024 * 1024),
 };
 static const struct line_field mount_fields[] = {
 	NUMBER(struct guest_mount, volume, "volume", GUEST_VOLUMES_MAX - 1),

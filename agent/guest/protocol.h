@@ -137,6 +137,7 @@ struct guest_container {
 	bool read_only_root;
 	uint32_t start_timeout_s, stop_timeout_s;
 	uint32_t stop_signal;
+	uint32_t memory_mib;    // hard limit, 0: the task's alone
 	const char **arguments; // entry point and command, merged with the image's
 	uint32_t argument_count;
 	const char **environment; // "NAME=value", merged with the image's
@@ -196,6 +197,7 @@ struct guest_container_status {
 	enum guest_health health;
 	int32_t exit_code;               // 0–255, 128 + signal, or GUEST_EXIT_NONE
 	int64_t started_ms, finished_ms; // wall clock of the guest, 0: not yet
+	uint64_t memory_bytes;           // in use, without cold page cache; 0: not known
 	char reason[GUEST_REASON_MAX];   // "" or "CannotStartContainerError: ..."
 };
 

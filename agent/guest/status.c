@@ -33,6 +33,7 @@ static const struct line_field container_fields[] = {
 	LINE_FIELD(struct guest_container_status, exit_code, "exit-code", LINE_I32, 255, NULL),
 	LINE_FIELD(struct guest_container_status, started_ms, "started-ms", LINE_I64, 0, NULL),
 	LINE_FIELD(struct guest_container_status, finished_ms, "finished-ms", LINE_I64, 0, NULL),
+	LINE_FIELD(struct guest_container_status, memory_bytes, "memory-used", LINE_U64, 0, NULL),
 	LINE_FIELD(struct guest_container_status, reason, "reason", LINE_TEXT, GUEST_REASON_MAX,
 		   NULL),
 };

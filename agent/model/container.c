@@ -7,7 +7,10 @@
 #include "agent/base/scope.h"
 #include "agent/model/fields.h"
 
-enum { TEXT_MAX = 32 * 1024 }; // bytes of an argument or a value
+enum {
+	TEXT_MAX = 32 * 1024,         // bytes of an argument or a value
+	CONTAINER_MEMORY_MIN_MIB = 6, // Docker's, and so ECS's
+};
 
 // ---------------------------------------------------------------- texts
 
@@ -332,10 +335,15 @@ static const struct field container_fields[] = {
 	 .max = 120,
 	 .number = 30,
 	 FIELD_AT(container_spec, stop_timeout_seconds)},
+	{.name = "memory",
+	 .type = FIELD_U32,
+	 .flags = FIELD_SPARSE,
+	 .min = CONTAINER_MEMORY_MIN_MIB,
+	 .max = 122880,
+	 FIELD_AT(container_spec, memory_mib)},
 	FIELD_NOT_BUILT("secrets"),
 	FIELD_NOT_BUILT("ulimits"),
 	FIELD_NOT_BUILT("cpu"),
-	FIELD_NOT_BUILT("memory"),
 	FIELD_NOT_BUILT("memoryReservation"),
 	FIELD_NOT_BUILT("dockerLabels"),
 	FIELD_NOT_BUILT("environmentFiles"),

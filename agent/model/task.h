@@ -86,6 +86,7 @@ struct container_spec {
 	uint32_t depends_on_count;
 	struct container_health_check *health_check; // NULL: none
 	uint32_t start_timeout_seconds, stop_timeout_seconds;
+	uint32_t memory_mib; // hard limit; 0: the task's alone
 };
 
 enum volume_kind { VOLUME_EPHEMERAL, VOLUME_FILE_SYSTEM };

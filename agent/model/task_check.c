@@ -337,6 +337,19 @@ static void check_essential(struct parse *parse, const struct place *containers,
 		parse_fault(parse, containers, "at least one container must be essential");
 }
 
+static void check_memory(struct parse *parse, const struct place *containers,
+			 const struct task_spec *task)
+{
+	uint64_t total_mib = 0;
+
+	for (uint32_t i = 0; i < task->container_count; i++)
+		total_mib += task->containers[i].memory_mib;
+	if (task->memory_mib != 0 && total_mib > task->memory_mib)
+		parse_fault(parse, containers,
+			    "the memory of all containers is more than the task's %u MiB",
+			    task->memory_mib);
+}
+
 static void check_containers(struct parse *parse, const struct place *containers,
 			     struct task_spec *task)
 {
@@ -348,6 +361,7 @@ static void check_containers(struct parse *parse, const struct place *containers
 		check_ports(parse, here, task, i);
 	}
 	check_essential(parse, containers, task);
+	check_memory(parse, containers, task);
 	order_starts(parse, containers, task);
 	check_manifest(parse, containers, task);
 }

@@ -459,6 +459,8 @@ int cell_apply(void *object, struct error *err);
 int cell_undo(void *object, struct error *err);
 // Its containers run: from now on it is held to its share of CPU.
 int cell_limit_cpu(struct task *task, struct error *err);
+// What its cgroup is held to: the guest's memory and the overhead of VMM and shim.
+uint64_t cell_memory_bytes(const struct task *task);
 int cell_kill(struct task *task, struct error *err); // WALK_WAIT until the cell is empty
 int disk_apply(void *object, struct error *err);
 int disk_undo(void *object, struct error *err);

@@ -9,8 +9,10 @@
 #include "agent/base/scope.h"
 #include "agent/task/internal.h"
 
-// Beside the containers' own timeouts; what a start has is for two slow boots and the mounts.
-enum { START_SLACK_MS = 600000, STOP_SLACK_MS = 15000 };
+// Beside the containers' own timeouts. What a start has is for two slow boots and the mounts; what
+// a stop has is for killed processes to end (3 s in the guest), for file servers (1 s), for the
+// last log lines and the power off. A guest that takes longer hangs, and its VMM is killed.
+enum { START_SLACK_MS = 600000, STOP_SLACK_MS = 8000 };
 
 // --- volumes ---
 
@@ -197,14 +199,29 @@ int guest_apply(void *object, struct error *err)
 			 "ContainerRuntimeTimeoutError: the containers did not start");
 }
 
-// The longest the guest may take: it stops containers in reverse order, each within its timeout.
+// The longest the guest may take: a container is told to stop when those that depend on it have
+// ended, so what counts is the longest chain of timeouts. In the reverse order of starts each
+// container comes after its dependents.
 static int64_t stop_allowance_ms(const struct task_spec *spec)
 {
-	int64_t allowance_ms = STOP_SLACK_MS;
+	int64_t told_ms[TASK_CONTAINERS_MAX] = {0}; // when it is told, at the latest
+	int64_t allowance_ms = 0;
 
-	for (uint32_t i = 0; i < spec->container_count; i++)
-		allowance_ms += spec->containers[i].stop_timeout_seconds * 1000LL;
-	return allowance_ms;
+	for (uint32_t i = spec->container_count; i-- > 0;) {
+		uint32_t index = spec->start_order[i];
+		const struct container_spec *container = &spec->containers[index];
+		int64_t ended_ms = told_ms[index] + container->stop_timeout_seconds * 1000LL;
+
+		for (uint32_t k = 0; k < container->depends_on_count; k++) {
+			int64_t *before_ms = &told_ms[container->depends_on[k].container];
+
+			if (*before_ms < ended_ms)
+				*before_ms = ended_ms;
+		}
+		if (allowance_ms < ended_ms)
+			allowance_ms = ended_ms;
+	}
+	return allowance_ms + STOP_SLACK_MS;
 }
 
 // What the shim says of the VMM's end counts, within what is possible: a shim that was taken over

@@ -157,6 +157,7 @@ static int container_of_spec(struct task *task, uint32_t index, struct arena *ar
 		.start_timeout_s = spec->start_timeout_seconds,
 		.stop_timeout_s = spec->stop_timeout_seconds,
 		.stop_signal = (uint32_t)image_config_stop_signal(image),
+		.memory_mib = spec->memory_mib,
 		.dependency_count = spec->depends_on_count,
 	};
 	merge_arguments(spec, image, arena, container);

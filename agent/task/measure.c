@@ -63,6 +63,26 @@ static void measure_record(struct task *task, const char *const *labels)
 		    (double)((uint64_t)task->spec->ephemeral_storage_gib << 30), labels);
 }
 
+// What the guest says of its containers, some seconds old; the host sees the VMM's memory alone,
+// with all that the guest's kernel has ever touched. The netns driver has no cgroup for each
+// container: there the cell is the task (container "").
+static void measure_containers(struct task *task, const char *const *task_labels)
+{
+	struct metrics *metrics = task->engine->metrics;
+
+	for (uint32_t i = 0; i < task->spec->container_count; i++) {
+		const char *labels[] = {task_labels[0], task_labels[1],
+					task->spec->containers[i].name};
+		uint64_t used = task->cell.guest.containers[i].memory_bytes;
+
+		if (used)
+			metrics_set(metrics, METRIC_CONTAINER_MEMORY_USED_BYTES, (double)used,
+				    labels);
+		else
+			metrics_remove(metrics, METRIC_CONTAINER_MEMORY_USED_BYTES, labels);
+	}
+}
+
 static void measure_cell(struct task *task, const char *const *labels)
 {
 	struct metrics *metrics = task->engine->metrics;
@@ -78,8 +98,14 @@ static void measure_cell(struct task *task, const char *const *labels)
 		metrics_set(metrics, METRIC_TASK_CPU_USAGE_SECONDS, (double)usage.cpu_usec / 1e6,
 			    labels);
 	if (usage.has_memory)
-		metrics_set(metrics, METRIC_TASK_MEMORY_USED_BYTES,
+		metrics_set(metrics, METRIC_CELL_MEMORY_USED_BYTES,
 			    (double)usage.memory_working_set_bytes, labels);
+	metrics_set(metrics, METRIC_CELL_MEMORY_LIMIT_BYTES, (double)cell_memory_bytes(task),
+		    labels);
+	if (usage.has_memory && task->vmm->link == VMM_LINK_NETNS)
+		metrics_set(metrics, METRIC_CONTAINER_MEMORY_USED_BYTES,
+			    (double)usage.memory_working_set_bytes,
+			    (const char *[]){labels[0], labels[1], ""});
 	if (usage.has_io) {
 		metrics_set(metrics, METRIC_TASK_STORAGE_READ_BYTES, (double)usage.io_read_bytes,
 			    labels);
@@ -306,6 +332,7 @@ static void measure_task(struct task *task)
 	if (!is_live(task))
 		return;
 	measure_record(task, labels);
+	measure_containers(task, labels);
 	measure_cell(task, labels);
 }
 

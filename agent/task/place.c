@@ -40,18 +40,23 @@ int task_wait_for_janitor(struct task *task, const char *argument, int kept_fd, 
 
 enum { STARTING_CPU_UNITS = 1024, CELL_PIDS_MAX = 4096 };
 
+uint64_t cell_memory_bytes(const struct task *task)
+{
+	struct vmm_request request;
+
+	task_vmm_request(task->engine, task->spec, &request);
+	return ((uint64_t)task->spec->memory_mib + task->vmm->overhead_mib(&request) +
+		CELL_SHIM_OVERHEAD_MIB)
+	       << 20;
+}
+
 // Booting the guest is our own overhead, not the task's work: until its containers run, a task of
 // less than one CPU is not held to its share.
 static int limit_cell(struct task *task, struct error *err)
 {
-	struct vmm_request request;
 	struct cgroup_limits limits = {.cpu_units = task->spec->cpu_units, .pids = CELL_PIDS_MAX};
-	uint64_t memory_mib;
 
-	task_vmm_request(task->engine, task->spec, &request);
-	memory_mib = (uint64_t)task->spec->memory_mib + task->vmm->overhead_mib(&request) +
-		     CELL_SHIM_OVERHEAD_MIB;
-	limits.memory_bytes = memory_mib << 20;
+	limits.memory_bytes = cell_memory_bytes(task);
 	if (limits.cpu_units < STARTING_CPU_UNITS)
 		limits.cpu_units = STARTING_CPU_UNITS;
 	return cgroup_ensure(&task->engine->tree, task->id, &limits, err);

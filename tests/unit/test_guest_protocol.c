@@ -14,7 +14,7 @@
 #define HEAD "penstock-manifest 1\ntask id=t hostname=h domain=\n"
 #define CONTAINER(name)                                                                            \
 	"container name=" name " id=0 image=0 essential=1 user= directory= read-only-root=0 "      \
-	"start-timeout=1 stop-timeout=1 stop-signal=15\nargument value=sh\n"
+	"start-timeout=1 stop-timeout=1 stop-signal=15 memory-mib=0\nargument value=sh\n"
 #define VOLUME "volume name=d kind=directory server= port=0 path= deadline-ms=0\n"
 
 static const char *arguments[] = {"sh", "-c", "echo 100% \"done\"\n", "", "\xc3\xa9\x01\x7f", NULL};
@@ -46,6 +46,7 @@ static struct guest_manifest example(void)
 				.start_timeout_s = 180,
 				.stop_timeout_s = 30,
 				.stop_signal = 3,
+				.memory_mib = 64,
 				.arguments = arguments,
 				.argument_count = 5,
 				.environment = environment,
@@ -96,6 +97,7 @@ static void test_manifest_comes_back(void **state)
 	assert_true(found.containers[0].mounts[0].read_only);
 	assert_true(found.containers[0].mounts[0].copy_image);
 	assert_int_equal(found.containers[0].stop_signal, 3);
+	assert_int_equal(found.containers[0].memory_mib, 64);
 	assert_int_equal(found.containers[1].dependencies[0].condition, GUEST_CONDITION_HEALTHY);
 	assert_int_equal(guest_manifest_encode(&found, &second, &err), 0);
 	assert_string_equal(first.data, second.data);
@@ -259,12 +261,15 @@ static void test_status_faults(void **state)
 		"failure=\nend\n",
 		"penstock-status 1\ntask phase=ENDED disk-size=0 disk-used=0 failure=\n"
 		"container state=STOPPED health=UNKNOWN exit-code=-2 started-ms=0 finished-ms=0 "
+		"memory-used=0 "
 		"reason=\nend\n",
 		"penstock-status 1\ntask phase=ENDED disk-size=0 disk-used=0 failure=\n"
 		"container state=STOPPED health=UNKNOWN exit-code=256 started-ms=0 finished-ms=0 "
+		"memory-used=0 "
 		"reason=\nend\n",
 		"penstock-status 1\ntask phase=ENDED disk-size=0 disk-used=0 failure=\n"
 		"container state=STOPPED health=UNKNOWN exit-code=-0 started-ms=0 finished-ms=0 "
+		"memory-used=0 "
 		"reason=\nend\n",
 	};
 
