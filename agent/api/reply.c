@@ -96,7 +96,8 @@ void reply_errno(struct exchange *exchange, int result, const struct fault_list 
 		    message ? message : strerror(-result));
 }
 
-// The spec without the values of the environment. What does not parse (it cannot be) is withheld.
+// The spec for readers: without the values of the environment and the arguments of commands. A spec
+// that does not parse, which cannot happen, is withheld.
 static const char *spec_redacted(const struct store_object *object, struct arena *arena)
 {
 	struct fault_list *faults = arena_new(arena, struct fault_list);

@@ -32,6 +32,17 @@ size_t utf8_length(const char *text, size_t length)
 	return 0;
 }
 
+size_t utf8_printable_length(const char *text, size_t length)
+{
+	const unsigned char *c = (const unsigned char *)text;
+	size_t bytes = utf8_length(text, length);
+
+	if ((bytes == 1 && (c[0] < 0x20 || c[0] == 0x7f)) ||
+	    (bytes == 2 && c[0] == 0xc2 && c[1] < 0xa0))
+		return 0;
+	return bytes;
+}
+
 size_t utf8_encode(uint32_t code, char ret_bytes[4])
 {
 	size_t length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;

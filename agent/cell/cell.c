@@ -76,13 +76,22 @@ static int ensure_directory_at(int parent_fd, const char *name, uid_t uid, gid_t
 	return 0;
 }
 
+// Which tasks there are is nobody's business but root's and the API's. A task's uid need not come
+// through here: its shim has a descriptor of the cell's directory, and the VMM has another root. An
+// earlier version made this directory with another mode.
+static int hide_cells(int cells_fd, struct error *err)
+{
+	return fchmod(cells_fd, 0700) < 0 ? error_errno(err, "set the mode of cells") : 0;
+}
+
 int cell_directory_ensure(const struct cell *cell, struct error *err)
 {
 	scoped_fd int cells_fd = -1, cell_fd = -1;
 	char path[PATH_MAX];
 
 	if (cells_path(cell->state_directory, path, err) < 0 ||
-	    directory_make(path, 0755, err) < 0 || open_cells(cell, &cells_fd, err) < 0 ||
+	    directory_make(path, 0700, err) < 0 || open_cells(cell, &cells_fd, err) < 0 ||
+	    hide_cells(cells_fd, err) < 0 ||
 	    ensure_directory_at(cells_fd, cell->task, geteuid(), cell->gid, &cell_fd, err) < 0)
 		return error_wrap(err, "cell directory");
 	for (size_t i = 0; i < ARRAY_LENGTH(cell_directories); i++) {

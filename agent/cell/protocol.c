@@ -2,10 +2,13 @@
 #include "agent/cell/protocol.h"
 
 #include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/base/clock.h"
 #include "agent/base/scope.h"
+#include "agent/base/utf8.h"
 
 enum {
 	IMAGE_BIT_FIRST = 16, // above every other attachment
@@ -112,15 +115,38 @@ int shim_request_check(const struct shim_request *request, size_t fd_count, stru
 	return request->kind == SHIM_LAUNCH ? check_launch(&request->launch, err) : 0;
 }
 
-// Terminated, and one line that a terminal takes as text.
+// Terminated, and one line of text: a terminal of an operator shows it and obeys none of it.
 static bool is_text(const char *text, size_t size)
 {
 	const char *end = memchr(text, '\0', size);
 
-	for (const char *c = text; end && c < end; c++)
-		if ((unsigned char)*c < 0x20 || *c == 0x7f)
+	while (end && text < end) {
+		size_t bytes = utf8_printable_length(text, (size_t)(end - text));
+
+		if (bytes == 0)
 			return false;
+		text += bytes;
+	}
 	return end;
+}
+
+// The text may be cut within a character, and may quote a name that is no text.
+void cell_status_fail(struct cell_status *status, const char *format, ...)
+{
+	size_t left, bytes;
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(status->vmm_failure, sizeof(status->vmm_failure), format, arguments);
+	va_end(arguments);
+	left = strlen(status->vmm_failure);
+	for (char *c = status->vmm_failure; left > 0; c += bytes, left -= bytes) {
+		bytes = utf8_printable_length(c, left);
+		if (bytes == 0) {
+			*c = '?';
+			bytes = 1;
+		}
+	}
 }
 
 static bool is_time(int64_t wall_ms)

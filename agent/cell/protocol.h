@@ -109,6 +109,9 @@ int shim_request_check(const struct shim_request *request, size_t fd_count, stru
 // Pure validation: every enum, count and time in range, every text terminated and free of control
 // characters. -EBADMSG.
 int cell_status_check(const struct cell_status *status, struct error *err);
+// Sets vmm_failure, in characters that cell_status_check() takes.
+__attribute__((format(printf, 2, 3))) void cell_status_fail(struct cell_status *status,
+							    const char *format, ...);
 
 // "RUNNING" and the like.
 const char *vmm_state_name(uint32_t state);

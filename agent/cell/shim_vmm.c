@@ -185,8 +185,7 @@ static void report_not_started(struct shim *shim, const struct error *err)
 {
 	struct cell_status *status = &shim->status;
 
-	snprintf(status->vmm_failure, sizeof(status->vmm_failure), "start VMM: %.480s",
-		 err->message);
+	cell_status_fail(status, "start VMM: %s", err->message);
 	status->vmm = VMM_EXITED;
 	status->vmm_exit_code = EXIT_NOT_STARTED;
 	status->vmm_exited_ms = clock_wall_ms();
@@ -243,8 +242,7 @@ void shim_vmm_kill(struct shim *shim)
 void shim_vmm_fail(struct shim *shim, const struct error *err)
 {
 	if (!shim->status.vmm_failure[0])
-		snprintf(shim->status.vmm_failure, sizeof(shim->status.vmm_failure), "%.480s",
-			 err->message);
+		cell_status_fail(&shim->status, "%s", err->message);
 	log_error(&shim->log, "%s", err->message);
 	shim_vmm_kill(shim);
 }
@@ -274,9 +272,8 @@ void shim_vmm_boot_timeout(struct shim *shim)
 	log_warning(&shim->log, "the guest did not speak within %u ms of boot %u",
 		    vmm->launch->boot_timeout_ms, shim->status.boots);
 	if (!vmm->boot_again)
-		snprintf(shim->status.vmm_failure, sizeof(shim->status.vmm_failure),
-			 "the guest did not speak within %u ms, in %u boots",
-			 vmm->launch->boot_timeout_ms, shim->status.boots);
+		cell_status_fail(&shim->status, "the guest did not speak within %u ms, in %u boots",
+				 vmm->launch->boot_timeout_ms, shim->status.boots);
 	send_kill(vmm);
 }
 
@@ -317,8 +314,8 @@ void shim_vmm_handle_exit(struct shim *shim, short revents)
 	status->vmm_exited_ms = clock_wall_ms();
 	status->vmm_exited_at = clock_boot();
 	if (status->vmm_exit_code == 128 + SIGSYS)
-		snprintf(status->vmm_failure, sizeof(status->vmm_failure),
-			 "the VMM was ended for a system call that its filter forbids");
+		cell_status_fail(status,
+				 "the VMM was ended for a system call that its filter forbids");
 	log_info(&shim->log, "VMM ended with %d", status->vmm_exit_code);
 	shim_status_changed(shim, true);
 }

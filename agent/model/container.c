@@ -219,7 +219,9 @@ static const struct field_table dependency_table = {
 
 // ---------------------------------------------------------------- health check
 
-static const struct field argument_element = {.type = FIELD_TEXT, .max = TEXT_MAX};
+// Of entryPoint, command and health checks: secrets are often passed as arguments.
+static const struct field argument_element = {
+	.type = FIELD_TEXT, .flags = FIELD_SECRET, .max = TEXT_MAX};
 
 #define CHECK_NUMBER(member_name, member, lowest, highest, default_number)                         \
 	{                                                                                          \

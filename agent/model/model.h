@@ -80,7 +80,7 @@ int model_parse(enum model_kind kind, const char *id, const char *text, size_t l
 
 enum model_render {
 	MODEL_RENDER_PLAIN,    // as the store keeps it
-	MODEL_RENDER_REDACTED, // environment values are "<redacted>": what readers get
+	MODEL_RENDER_REDACTED, // values of environments and arguments of commands are "<redacted>"
 };
 
 // Appends the canonical JSON: the same document in another notation gives the same bytes,

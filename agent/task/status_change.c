@@ -26,31 +26,51 @@ static enum container_state state_of_guest(enum guest_container_state state)
 	return states[state];
 }
 
+static bool set_once(int64_t *known_ms, int64_t said_ms)
+{
+	if (*known_ms != 0 || said_ms == 0)
+		return false;
+	*known_ms = said_ms;
+	return true;
+}
+
+// The state of a container goes forward, and each time and the exit code are set once. An honest
+// shim sees to that itself; here it bounds what a shim that was taken over can have recorded: each
+// of these changes is an event, and without a bound they would push all others out of the history.
+static bool advance_container(const struct guest_container_status *said,
+			      struct container_status *container)
+{
+	enum container_state state = state_of_guest(said->state);
+	bool changed = state > container->last_status;
+
+	if (changed)
+		container->last_status = state;
+	changed |= set_once(&container->started_ms, said->started_ms);
+	changed |= set_once(&container->finished_ms, said->finished_ms);
+	if (said->state == GUEST_CONTAINER_STOPPED && said->exit_code != GUEST_EXIT_NONE &&
+	    container->exit_code == CONTAINER_EXIT_NONE) {
+		container->exit_code = said->exit_code;
+		changed = true;
+	}
+	return changed;
+}
+
 static enum status_change take_container(const struct guest_container_status *said,
 					 struct container_status *container)
 {
 	const struct container_status before = *container;
+	enum status_change change =
+		advance_container(said, container) ? STATUS_CHANGE_STATE : STATUS_CHANGE_NONE;
 
-	// An exit that is known stays known: a snapshot that was saved before it may be read later.
+	// What is said of a container whose exit is known is final as well.
 	if (before.last_status == CONTAINER_STOPPED && before.exit_code != CONTAINER_EXIT_NONE)
-		return STATUS_CHANGE_NONE;
-	container->last_status = state_of_guest(said->state);
+		return change;
 	container->health = health_of_guest(said->health);
-	container->exit_code =
-		said->state == GUEST_CONTAINER_STOPPED && said->exit_code != GUEST_EXIT_NONE
-			? said->exit_code
-			: CONTAINER_EXIT_NONE;
-	container->started_ms = said->started_ms;
-	container->finished_ms = said->finished_ms;
 	snprintf(container->reason, sizeof(container->reason), "%s", said->reason);
-	if (container->last_status != before.last_status ||
-	    container->exit_code != before.exit_code ||
-	    container->started_ms != before.started_ms ||
-	    container->finished_ms != before.finished_ms)
-		return STATUS_CHANGE_STATE;
-	return container->health != before.health || strcmp(container->reason, before.reason) != 0
-		       ? STATUS_CHANGE_HEALTH
-		       : STATUS_CHANGE_NONE;
+	if (change == STATUS_CHANGE_NONE &&
+	    (container->health != before.health || strcmp(container->reason, before.reason) != 0))
+		change = STATUS_CHANGE_HEALTH;
+	return change;
 }
 
 // UNHEALTHY if an essential container with a check is; HEALTHY once all of those are.

@@ -17,7 +17,7 @@ enum status_change {
 	STATUS_CHANGE_NONE,
 	STATUS_CHANGE_DISK,   // how much of the disk is used: for the metadata alone
 	STATUS_CHANGE_HEALTH, // health, the reason of a container that runs, or a silent guest
-	STATUS_CHANGE_STATE,  // goes forward only
+	STATUS_CHANGE_STATE,  // goes forward only: at most five for a container
 };
 
 // Takes a snapshot into the status. `before` is the last one.

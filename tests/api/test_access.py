@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from harness.documents import task
+
 WRITER, READER, OTHER = "daemon", "bin", "sys"  # groups every Debian has
 
 SCRIPT = """
@@ -49,3 +51,12 @@ def test_groups_find_their_way_to_the_socket(host):
     """The agent's umask is strict; what it makes for others to pass through is not."""
     modes = {path: path.stat().st_mode & 0o777 for path in (host.directory / "run", host.state)}
     assert modes == {host.directory / "run": 0o755, host.state: 0o711}
+
+
+def test_nobody_else_lists_or_reads_the_state(network, host):
+    """Which tasks there are, their logs and records: for others the state directory is a way through, no more."""
+    network.run_task("t", task())
+    names = {entry: entry.stat().st_mode & 0o777 for entry in host.state.iterdir() if not entry.is_socket()}
+    assert host.state / "cells" in names and host.state / "penstock.db" in names
+    assert {entry.name: oct(mode) for entry, mode in names.items() if mode & 0o007} == {}
+    network.stop_task("t")

@@ -177,6 +177,34 @@ static void test_status_times_and_texts(void **state)
 	bad = good;
 	strcpy(bad.vmm_failure, "two\nlines");
 	refuse_status(&bad);
+	bad = good;
+	strcpy(bad.vmm_failure, "C1 \xc2\x9b"
+				"2J"); // CSI in UTF-8
+	refuse_status(&bad);
+	bad = good;
+	strcpy(bad.guest.failure, "C1 \x9b"
+				  "2J"); // CSI as one byte
+	refuse_status(&bad);
+}
+
+// Whatever it is made from, the failure is a text that the agent takes.
+static void test_failure_is_text(void **state)
+{
+	struct cell_status status = empty_status();
+	struct error err = {0};
+	char name[1024];
+
+	(void)state;
+	cell_status_fail(&status, "start VMM: %s", "/opt/caf\u00e9\x9b\xc2\x9b\n: not found");
+	assert_string_equal(status.vmm_failure, "start VMM: /opt/caf\u00e9????: not found");
+	for (size_t offset = 0; offset < 2; offset++) { // one of them is cut within a character
+		memset(name, 'x', sizeof(name));
+		for (size_t i = offset; i + 2 < sizeof(name); i += 2)
+			memcpy(name + i, "\u00e9", 2);
+		name[sizeof(name) - 1] = '\0';
+		cell_status_fail(&status, "%s", name);
+		assert_int_equal(cell_status_check(&status, &err), 0);
+	}
 }
 
 static struct guest_status say(enum guest_phase phase, enum guest_container_state container,
@@ -432,6 +460,7 @@ int main(void)
 		cmocka_unit_test(test_launches),
 		cmocka_unit_test(test_statuses),
 		cmocka_unit_test(test_status_times_and_texts),
+		cmocka_unit_test(test_failure_is_text),
 		cmocka_unit_test(test_merge_goes_forward),
 		cmocka_unit_test(test_merge_goes_by_the_hosts_clock),
 		cmocka_unit_test(test_merge_keeps_the_first_failure),

@@ -89,6 +89,9 @@ static void test_redaction(void **state)
 	assert_non_null(strstr(plain.data, "tops3cret"));
 	assert_null(strstr(redacted.data, "tops3cret"));
 	assert_non_null(strstr(redacted.data, "{\"name\":\"KEY\",\"value\":\"<redacted>\"}"));
+	assert_non_null(strstr(plain.data, "\"command\":[\"CMD-SHELL\",\"true\"]"));
+	assert_null(strstr(redacted.data, "\"true\""));
+	assert_non_null(strstr(redacted.data, "\"command\":[\"<redacted>\",\"<redacted>\"]"));
 }
 
 static void test_bad_id(void **state)
