@@ -88,10 +88,8 @@ static struct census count_like(const struct connection_list *list, const struct
 				bool (*counts)(const struct connection *))
 {
 	struct census census = {0};
-	const struct connection *c;
 
-	TAILQ_FOREACH(c, list, link)
-	{
+	for (const struct connection *c = TAILQ_FIRST(list); c; c = TAILQ_NEXT(c, link)) {
 		if (c->standing != like->standing || (counts && !counts(c)))
 			continue;
 		if (c->standing == STANDING_ADMITTED && is_leaving(c))

@@ -81,9 +81,10 @@ static void connection_free(struct connection *connection)
 	buffer_release(&connection->input);
 	close_fd(&connection->fd);
 	free(connection);
+	accept_pause(connections, false);
 }
 
-// Accepting goes on here as well: it was paused for too many refusals, or for want of descriptors.
+// Accepting goes on here as well: what there were too few descriptors for may be elsewhere.
 static void on_sweep(evutil_socket_t fd, short what, void *context)
 {
 	struct connections *connections = context;
