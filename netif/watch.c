@@ -14,8 +14,9 @@
 enum { DRAIN_MAX = 1024 }; // messages; whoever sends more is drained again in the next turn
 
 // Two kinds of events are filtered out in the kernel, since they come with every task or guest:
-// - what our own socket did. Routes, addresses and neighbours say who asked on all kernels, changes
-//   of links since 6.2; a tap made by ioctl says 0.
+// - what our own socket did, where the kernel says so: of routes, addresses and neighbours on all
+//   kernels, of links since 6.2. A tap made by ioctl, and the local route that comes with an
+//   address, are nobody's.
 // - neighbours that the kernel resolved, or did not: a guest makes as many of them as it likes.
 static int attach_filter(int fd, uint32_t own_port, struct error *err)
 {

@@ -29,18 +29,21 @@ static struct sg_object group_object(const struct sg_group_state *group)
 
 static struct sg_object member_object(const struct sg_member_state *member)
 {
-	struct sg_object object = {.kind = SG_OBJECT_MEMBER};
+	struct sg_object object = {.kind = SG_OBJECT_MEMBER, .incomplete = !member->complete};
 
-	snprintf(object.name, sizeof(object.name), "%s", member->interface);
+	snprintf(object.name, sizeof(object.name), "%s",
+		 member->interface[0] ? member->interface : member->id);
 	memcpy(object.owner, member->id, sizeof(object.owner));
 	return object;
 }
 
 static struct sg_object balancer_object(const struct sg_member_state *balancer)
 {
-	struct sg_object object = {.kind = SG_OBJECT_BALANCER};
+	struct sg_object object = {.kind = SG_OBJECT_BALANCER, .incomplete = !balancer->complete};
 
 	ipv4_format(balancer->address, object.name);
+	if (balancer->address == 0) // the part that says it is gone
+		snprintf(object.name, sizeof(object.name), "%s", balancer->id);
 	memcpy(object.owner, balancer->id, sizeof(object.owner));
 	return object;
 }

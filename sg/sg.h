@@ -302,6 +302,7 @@ struct sg_object {
 	enum sg_object_kind kind;
 	char name[NFT_NAME_SIZE];
 	char owner[SG_ID_SIZE];
+	bool incomplete; // somebody else removed a part of it
 };
 
 const char *sg_object_kind_name(enum sg_object_kind kind);

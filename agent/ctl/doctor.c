@@ -19,6 +19,7 @@
 
 #include "agent/base/scope.h"
 #include "agent/ctl/doctor.h"
+#include "agent/task/fsck.h"
 
 void finding_say(struct finding *finding, enum verdict verdict, const char *format, ...)
 {
@@ -302,6 +303,36 @@ static void check_reader_group(const struct host *host, struct finding *finding)
 	check_group(host->config.reader_group, "reader_group", finding);
 }
 
+// What records own and the host lacks, as fsck says.
+static void check_missing(const struct host *host, struct finding *finding)
+{
+	scoped(arena_release) struct arena arena = {0};
+	struct fsck_report report;
+	struct error err = {0};
+	size_t first = 0;
+
+	if (geteuid() != 0) {
+		finding_say(finding, VERDICT_WARN, "not known: only root may look");
+		return;
+	}
+	if (fsck_run(&host->config, false, &arena, &report, &err) < 0) {
+		finding_say(finding, VERDICT_WARN, "not known: %s", err.message);
+		return;
+	}
+	if (report.missing == 0) {
+		finding_say(finding, VERDICT_OK, "nothing that a record owns");
+		return;
+	}
+	while (!report.findings[first].missing)
+		first++;
+	finding_say(finding, VERDICT_WARN, "%s %.100s of %.100s", report.findings[first].kind,
+		    report.findings[first].name, report.findings[first].owner);
+	finding_advise(finding,
+		       "%zu things that records own are not there: penstockctl fsck lists them; a "
+		       "running agent makes them again",
+		       report.missing);
+}
+
 static const struct {
 	const char *name;
 	void (*check)(const struct host *host, struct finding *finding);
@@ -325,6 +356,8 @@ static const struct {
 	{"agent", doctor_check_agent},
 	{"objects", doctor_check_objects},
 	{"guests", doctor_check_guests},
+	{"targets", doctor_check_targets},
+	{"missing", check_missing},
 };
 
 static const char *const verdict_names[] = {"ok", "warn", "FAIL"};

@@ -31,3 +31,4 @@ __attribute__((format(printf, 2, 3))) void finding_advise(struct finding *findin
 void doctor_check_agent(const struct host *host, struct finding *finding);
 void doctor_check_objects(const struct host *host, struct finding *finding);
 void doctor_check_guests(const struct host *host, struct finding *finding);
+void doctor_check_targets(const struct host *host, struct finding *finding);

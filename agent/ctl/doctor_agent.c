@@ -56,13 +56,11 @@ void doctor_check_agent(const struct host *host, struct finding *finding)
 	}
 }
 
-// All objects of a kind; NULL after saying why they are not known.
-static cJSON *ask_list(const struct host *host, enum model_kind kind, struct finding *finding)
+// The list at a path; NULL after saying why it is not known.
+static cJSON *ask_path(const struct host *host, const char *path, struct finding *finding)
 {
 	scoped(client_reply_release) struct client_reply reply = {0};
-	char path[64];
 
-	snprintf(path, sizeof(path), "/v1/%s", model_kind_path(kind));
 	if (ask(host, path, &reply) < 0)
 		finding_say(finding, VERDICT_WARN, "not known: %s", reply.err.message);
 	else if (reply.status != 200)
@@ -70,6 +68,15 @@ static cJSON *ask_list(const struct host *host, enum model_kind kind, struct fin
 	else
 		return cJSON_Parse(buffer_text(&reply.body));
 	return NULL;
+}
+
+// All objects of a kind.
+static cJSON *ask_list(const struct host *host, enum model_kind kind, struct finding *finding)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/v1/%s", model_kind_path(kind));
+	return ask_path(host, path, finding);
 }
 
 // Adds the objects of a kind to both counts; the first that is not effective is told. False after
@@ -133,4 +140,50 @@ void doctor_check_guests(const struct host *host, struct finding *finding)
 			silent, total);
 	else if (list)
 		finding_say(finding, VERDICT_OK, "%u, all speak", total);
+}
+
+// Whether there are targets that could serve, and none does. One that no listener leads to is not
+// looked at by anybody.
+static bool nobody_serves(const cJSON *targets)
+{
+	unsigned able = 0, healthy = 0;
+	const cJSON *target;
+
+	cJSON_ArrayForEach(target, member_at(targets, "items")) {
+		const char *state = member_text(target, "targetHealth.state");
+
+		healthy += strcmp(state, "healthy") == 0;
+		able += strcmp(state, "initial") == 0 || strcmp(state, "unhealthy") == 0;
+	}
+	return able > 0 && healthy == 0;
+}
+
+void doctor_check_targets(const struct host *host, struct finding *finding)
+{
+	scoped(document_release) cJSON *groups = ask_list(host, MODEL_TARGET_GROUP, finding);
+	unsigned total = 0, unserved = 0;
+	const cJSON *group;
+
+	if (!groups)
+		return;
+	cJSON_ArrayForEach(group, member_at(groups, "items")) {
+		scoped(document_release) cJSON *targets = NULL;
+		char path[128];
+
+		snprintf(path, sizeof(path), "/v1/target-groups/%s/targets",
+			 member_text(group, "id"));
+		targets = ask_path(host, path, finding);
+		if (!targets)
+			return;
+		total++;
+		if (nobody_serves(targets) && ++unserved == 1)
+			finding_say(finding, VERDICT_WARN,
+				    "target-group/%s has targets, and none is healthy",
+				    member_text(group, "id"));
+	}
+	if (unserved > 0)
+		finding_advise(finding, "%u of %u; penstockctl lb BALANCER says why", unserved,
+			       total);
+	else
+		finding_say(finding, VERDICT_OK, "%u groups, none without a healthy target", total);
 }

@@ -13,6 +13,8 @@ static const char *verdict(const struct fsck_finding *finding)
 {
 	if (finding->unrecorded)
 		return "NO RECORD";
+	if (finding->missing)
+		return "MISSING";
 	if (!finding->orphan)
 		return "owned";
 	if (finding->repaired)
@@ -32,8 +34,9 @@ static void print_table(const struct fsck_report *report, const struct config *c
 							finding->owner, verdict(finding)});
 	}
 	table_print(&table);
-	printf("%zu found, %zu orphans left (install %s, %s)\n", report->count, report->orphans,
-	       config->install, config->state_directory);
+	printf("%zu found, %zu orphans left, %zu missing (install %s, %s)\n",
+	       report->count - report->missing, report->orphans, report->missing, config->install,
+	       config->state_directory);
 	if (report->unrecorded > 0)
 		printf("%zu of cells that may run and that the database has lost: penstockctl "
 		       "adopt\n",
@@ -55,12 +58,14 @@ static void print_json(const struct fsck_report *report)
 		cJSON_AddBoolToObject(item, "orphan", finding->orphan);
 		cJSON_AddBoolToObject(item, "repaired", finding->repaired);
 		cJSON_AddBoolToObject(item, "unrecorded", finding->unrecorded);
+		cJSON_AddBoolToObject(item, "missing", finding->missing);
 		if (finding->problem[0])
 			cJSON_AddStringToObject(item, "problem", finding->problem);
 		cJSON_AddItemToArray(findings, item);
 	}
 	cJSON_AddNumberToObject(document, "orphans", (double)report->orphans);
 	cJSON_AddNumberToObject(document, "unrecorded", (double)report->unrecorded);
+	cJSON_AddNumberToObject(document, "missing", (double)report->missing);
 	document_print(document);
 }
 
@@ -90,7 +95,7 @@ static int run_fsck(const struct ctl *ctl, int argc, char **argv)
 		print_json(&report);
 	else
 		print_table(&report, &config);
-	return report.orphans + report.unrecorded > 0 ? EXIT_REFUSED : EXIT_DONE;
+	return report.orphans + report.unrecorded + report.missing > 0 ? EXIT_REFUSED : EXIT_DONE;
 }
 
 const struct verb verb_fsck = {
@@ -106,6 +111,12 @@ const struct verb verb_fsck = {
 		"NO RECORD is what belongs to a cell that may run and that the database has lost: it\n"
 		"is never removed, nor is anything else while there is such a cell (penstockctl\n"
 		"adopt).\n"
+		"\n"
+		"MISSING is what a record owns and is not there: an interface, a route or neighbour, an\n"
+		"address, a member of a group, an attachment, a cgroup, a disk, a process. A running\n"
+		"agent makes it again, or ends the task; exit code 1 while there is one. With -o json\n"
+		"every finding says whether it is orphan, repaired, unrecorded or missing (none of\n"
+		"these: owned), and orphans, unrecorded and missing are counted.\n"
 		"\n"
 		"Some things --repair has to leave, and says why: security groups and their members\n"
 		"while an agent runs, which removes them itself; loop devices, which go with their\n"

@@ -76,6 +76,7 @@ static int own_task(struct check *check, const struct store_object *stored)
 	if (result < 0)
 		return unreadable(check, stored);
 	own(check, &check->owned.enis, status.network.eni_id);
+	fsck_expect_task(check, stored->id, &status);
 	return 0;
 }
 
@@ -94,10 +95,13 @@ static void own_in_vpc(struct check *check, const struct model_object *object, c
 
 static void own_subnet(struct check *check, const struct model_object *object)
 {
-	char block[IPV4_CIDR_TEXT_SIZE];
+	const struct ipv4_cidr *block = &object->subnet->cidr_block;
+	char text[IPV4_CIDR_TEXT_SIZE];
 
+	own_in_vpc(check, object, object->subnet->vpc_id, ipv4_cidr_format(block, text));
+	// The router is listed by itself when the subnet's route is missing.
 	own_in_vpc(check, object, object->subnet->vpc_id,
-		   ipv4_cidr_format(&object->subnet->cidr_block, block));
+		   ipv4_format(ipv4_subnet_router(block), text));
 	own_place(check, &check->owned.subnets, object->id, object->subnet->vpc_id);
 }
 
@@ -113,6 +117,7 @@ static int own_balancer(struct check *check, const struct model_object *object,
 	if (!subnet || object_status_parse(stored->status, check->arena, &status, &err) < 0)
 		return unreadable(check, stored);
 	own_in_vpc(check, object, subnet->of, ipv4_format(status.private_ipv4_address, address));
+	fsck_expect_balancer(check, object->id, subnet->of, status.private_ipv4_address);
 	return 0;
 }
 
@@ -124,6 +129,7 @@ static int own_parts(struct check *check, enum model_kind kind, const struct sto
 	if (model_parse(kind, arena_strdup(check->arena, stored->id), stored->spec,
 			strlen(stored->spec), check->arena, &object, &faults) < 0)
 		return unreadable(check, stored);
+	fsck_expect_object(check, &object);
 	if (kind == MODEL_VPC)
 		own_attachments(check, object.vpc);
 	else if (kind == MODEL_SUBNET)
@@ -259,6 +265,8 @@ static void count_orphans(struct fsck_report *report)
 	for (size_t i = 0; i < report->count; i++)
 		report->unrecorded += report->findings[i].unrecorded;
 	for (size_t i = 0; i < report->count; i++)
+		report->missing += report->findings[i].missing;
+	for (size_t i = 0; i < report->count; i++)
 		report->orphans += report->findings[i].orphan && !report->findings[i].repaired;
 }
 
@@ -270,12 +278,18 @@ static int look(struct check *check, struct fsck_report *report, struct error *e
 	check->capacity = 0;
 	check->owned = (struct owned){0};
 	check->unreadable = NULL;
+	check->expected = NULL;
+	check->expected_enis = NULL;
+	check->expected_vpcs = NULL;
+	check->expected_subnets = NULL;
 	find_agent(check);
 	if (read_records(check, err) < 0 || find_unrecorded(check, err) < 0)
 		return -err->code;
 	for (size_t i = 0; i < fsck_collector_count; i++)
 		if (fsck_collectors[i](check, err) < 0)
 			return -err->code;
+	if (fsck_collect_missing(check, err) < 0)
+		return -err->code;
 	count_orphans(report);
 	return 0;
 }
@@ -294,21 +308,25 @@ int fsck_run(const struct config *config, bool repair, struct arena *arena,
 	struct fsck_report first = {0}, second = {0};
 	struct check check = {
 		.config = config, .arena = arena, .repair = repair, .pool = EPHEMERAL_NONE};
+	bool again = false;
 	int result = 0;
 
-	if (cgroup_tree_find(config->install, &check.tree, err) < 0 ||
+	if (boot_id_read(check.boot_id, err) < 0 ||
+	    cgroup_tree_find(config->install, &check.tree, err) < 0 ||
 	    netif_open(config->install, &check.netif, err) < 0 ||
 	    open_pool(config, &check.pool, err) < 0)
 		result = -err->code;
 	if (result == 0)
 		result = look(&check, &first, err);
-	if (result == 0 && repair) {
+	// What is missing may just be on its way, by the hands of a running agent.
+	if (result == 0 && (repair || first.missing > 0)) {
+		again = true;
 		check.before = &first;
 		result = look(&check, &second, err);
 	}
 	ephemeral_close(&check.pool);
 	netif_close(check.netif);
 	if (result == 0)
-		*ret_report = repair ? second : first;
+		*ret_report = again ? second : first;
 	return result;
 }

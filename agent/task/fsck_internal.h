@@ -2,8 +2,10 @@
 // Between fsck.c (the records), fsck_collect.c and fsck_network.c (what is there).
 #pragma once
 
+#include "agent/base/process.h"
 #include "agent/cell/cgroup.h"
 #include "agent/model/model.h"
+#include "agent/model/status.h"
 #include "agent/task/fsck.h"
 #include "ephemeral/ephemeral.h"
 #include "netif/netif.h"
@@ -26,6 +28,11 @@ struct owned {
 	struct name *places; // "<vpc> <block of a subnet or address of a load balancer>"
 };
 
+struct expected;
+struct expected_eni;
+struct expected_vpc;
+struct expected_subnet;
+
 struct check {
 	const struct config *config;
 	struct arena *arena;
@@ -37,6 +44,12 @@ struct check {
 	pid_t agent_pid;        // 0: it does not run, or not where we can see it
 	bool installed;         // there is a store: the install itself owns what is not a task's
 	const char *unreadable; // a record that cannot be read, "task t-42", or NULL
+	char boot_id[BOOT_ID_SIZE];
+	// What must be there; see fsck_missing.c.
+	struct expected *expected;
+	struct expected_eni *expected_enis;
+	struct expected_vpc *expected_vpcs;
+	struct expected_subnet *expected_subnets;
 	struct fsck_report *report;
 	const struct fsck_report *before; // the pass before this one; NULL: this is the first
 	size_t capacity;
@@ -65,5 +78,12 @@ void fsck_removed(struct fsck_finding *finding, int result, const struct error *
 // cgroups, interfaces before namespaces.
 typedef int fsck_collector(struct check *check, struct error *err);
 fsck_collector fsck_collect_network, fsck_collect_host_table, fsck_collect_policy; // fsck_network.c
+// fsck_missing.c: what records expect to be found, noted while they are read; and after all
+// collectors what of it was not. `object` lives in the arena of the check.
+void fsck_expect_object(struct check *check, const struct model_object *object);
+void fsck_expect_balancer(struct check *check, const char *id, const char *vpc_id,
+			  uint32_t address);
+void fsck_expect_task(struct check *check, const char *id, const struct task_status *status);
+fsck_collector fsck_collect_missing;
 extern fsck_collector *const fsck_collectors[];
 extern const size_t fsck_collector_count;

@@ -170,6 +170,8 @@ static int collect_policy_of(struct check *check, const char *vpc_id, struct err
 			continue;
 		finding = fsck_find(check, sg_object_kind_name(object->kind), object->name,
 				    "%s in vpc %s", object->owner, vpc_id);
+		// Listed by the part that is left.
+		finding->missing = object->incomplete && owns_policy(check, object);
 		if (object->kind == SG_OBJECT_MEMBER &&
 		    fsck_is_unrecorded(finding, check->owned.unrecorded_enis, object->owner))
 			continue;

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.client import eventually
+from harness.client import eventually, is_stopped
 from harness.documents import shell, target_group, task
 from harness.host import command_line, program
 
@@ -301,3 +301,57 @@ def test_a_stopped_probe_is_owned_and_ends_with_its_agent(host, network):
     eventually(lambda: not command_line(probe))
     assert host.fsck()[0] == 0
     host.start()
+
+
+def missing(host):
+    status, report = host.fsck()
+    found = {(one["kind"], one["name"]) for one in report["findings"] if one["missing"]}
+    assert report["missing"] == len(found) and (status == 0) == (not found), report
+    return found
+
+
+def test_what_a_record_owns_and_the_host_lacks_is_missing(outside):
+    """Each thing by itself, without an agent; then an agent makes all of it again."""
+    client = outside.client
+    balancer = {"subnetId": "web", "securityGroups": ["web"], "listeners": []}
+    client.apply({"/v1/load-balancers/front": balancer})
+    vip = client.get("/v1/load-balancers/front")["status"]["privateIpv4Address"]
+    network = client.run_task("t", task())["status"]["network"]
+    interface, address = network["interfaceName"], network["privateIpv4Address"]
+    assert missing(outside) == set()
+    outside.kill()
+
+    inside = ("ip", "-n", f"penstock-{outside.install}-net")
+    nft = ("nsenter", f"--net=/run/netns/penstock-{outside.install}-net", "nft")
+    lost = [
+        ((*inside, "neigh", "delete", address, "dev", interface), ("neighbour", f"{address} in net")),
+        ((*inside, "route", "delete", f"{address}/32"), ("route", f"{address} in net")),
+        ((*inside, "route", "delete", "blackhole", "10.0.0.0/16"), ("route", "10.0.0.0/16 in net")),
+        ((*inside, "route", "delete", "blackhole", "10.0.1.0/24"), ("subnet", "10.0.1.0/24 in net")),
+        ((*inside, "address", "delete", "10.0.1.1/32", "dev", "lo"), ("address", "10.0.1.1 in net")),
+        ((*inside, "address", "delete", f"{vip}/32", "dev", "lo"), ("address", f"{vip} in net")),
+        ((*nft, "flush", "map", "inet", "penstock", "balancer_combination"), ("nft load balancer", "front")),
+        (("nft", "delete", "table", "inet", f"penstock-{outside.install}"), ("nft host table", outside.install)),
+    ]
+    expected = set()
+    for command, finding in lost:
+        outside.run(*command)
+        expected.add(finding)
+        assert missing(outside) == expected
+    outside.run("ip", "netns", "delete", "outside")
+    expected.add(("attachment", "att-outside in net"))
+    assert missing(outside) == expected
+    assert "9 things that records own are not there" in outside.ctl(
+        "doctor", "--config", outside.config, check=False
+    ).stdout
+
+    outside.start()
+    eventually(lambda: missing(outside) == {("attachment", "att-outside in net")})
+    assert "the host has no such interface" in client.get("/v1/vpcs/net")["status"]["error"]
+    outside.kill()
+    (shim,) = [pid for pid in outside.task_pids("t") if "penstock-shim" in command_line(pid)]
+    os.kill(shim, signal.SIGKILL)
+    eventually(lambda: ("process", str(shim)) in missing(outside))
+    outside.start()
+    client.put("/v1/vpcs/net", {"cidrBlock": "10.0.0.0/16"}).expect(200)
+    client.wait_task("t", is_stopped)

@@ -2,6 +2,7 @@
 """A load balancer before tasks: health, sharing, draining, no failed request."""
 
 import collections
+import json
 import os
 import signal
 import subprocess
@@ -141,6 +142,11 @@ def rows(table):
     return [dict(zip(columns, line.split())) for line in lines]
 
 
+def doctor_of_targets(host):
+    report = host.ctl("-o", "json", "doctor", "-c", host.config, check=False).stdout
+    return next(one for one in json.loads(report) if one["check"] == "targets")
+
+
 def test_the_command_line_shows_targets_and_interfaces(outside, vip):
     running = outside.client.run_task("a", web_task())["status"]
     network = running["network"]
@@ -156,6 +162,7 @@ def test_the_command_line_shows_targets_and_interfaces(outside, vip):
     assert eni == {"ENI": network["eniId"], "TASK": "a", "VPC": "net", "SUBNET": "web",
                    "ADDRESS": network["privateIpv4Address"], "MAC": network["macAddress"],
                    "INTERFACE": network["interfaceName"], "GROUPS": "web"}
+    assert doctor_of_targets(outside)["verdict"] == "ok"
     outside.client.stop_task("a")
 
 
@@ -171,3 +178,5 @@ def test_an_unhealthy_target_says_what_was_met(outside, vip):
         "Target.FailedHealthChecks", "Connection refused")
     assert (found["misses"]["reason"], found["misses"]["description"]) == ("Target.ResponseCodeMismatch", "got 404")
     assert "Connection refused" in outside.ctl("lb", "front").stdout
+    doctor = doctor_of_targets(outside)
+    assert doctor["verdict"] == "warn" and "target-group/web has targets, and none is healthy" in doctor["text"]

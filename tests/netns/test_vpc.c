@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -285,15 +286,89 @@ static void test_changes_by_others_are_heard(void **state)
 	assert_false(nft_socket_drain(watch));
 }
 
+static struct netif_look *look_at_prod(void)
+{
+	struct netif_look *look;
+	struct error err = {0};
+	bool done = false;
+
+	assert_ok(netif_look_start(netif, "prod", &look, &err), &err);
+	while (!done) {
+		struct pollfd readable = {.fd = netif_look_fd(look), .events = POLLIN};
+
+		assert_int_equal(poll(&readable, 1, 10000), 1);
+		assert_ok(netif_look_step(look, &done, &err), &err);
+	}
+	return look;
+}
+
+static bool has_all(const struct netif_eni *eni)
+{
+	static const struct ipv4_cidr vpc_block = {0x0a000000, 16};
+	struct netif_look *look = look_at_prod();
+	bool all = netif_look_has_vpc(look, &vpc_block) &&
+		   netif_look_has_subnet(look, &block_one) && netif_look_has_eni(look, eni);
+
+	netif_look_free(look);
+	return all;
+}
+
+static void test_what_others_removed_is_seen(void **state)
+{
+	static const struct ipv4_cidr vpc_block = {0x0a000000, 16};
+	const struct netif_eni eni = {.vpc = "prod",
+				      .eni_id = "eni-1",
+				      .kind = NETIF_ENI_TAP,
+				      .address = 0x0a000105,
+				      .gateway = 0x0a000101,
+				      .mac = mac_from_eni("eni-1"),
+				      .mtu = 1500};
+	scoped_fd int tap_fd = -1, watch = -1;
+	struct netif *other;
+	struct error err = {0};
+
+	(void)state;
+	assert_ok(netif_eni_create(netif, &eni, &tap_fd, &err), &err);
+	assert_ok(netif_watch_open(netif, "prod", &watch, &err), &err);
+	assert_int_equal(netif_vpc_configure(netif, "prod", &vpc_block, &err), 1);
+	assert_int_equal(netif_vpc_configure(netif, "prod", &vpc_block, &err), 0);
+	assert_false(netif_watch_drain(watch));
+	assert_int_equal(netif_address_ensure(netif, "prod", 0x0a000109, &err), 1);
+	assert_int_equal(netif_address_ensure(netif, "prod", 0x0a000109, &err), 0);
+	assert_false(has_all(&eni));
+	assert_ok(netif_eni_link(netif, &eni, &err), &err);
+	assert_true(has_all(&eni));
+
+	netif_watch_drain(watch); // links say who changed them since kernel 6.2 only
+	assert_ok(netif_open("blue", &other, &err), &err);
+	assert_ok(netif_address_remove(other, "prod", 0x0a000101, &err), &err);
+	assert_true(netif_watch_drain(watch));
+	assert_false(has_all(&eni));
+	assert_int_equal(netif_subnet_ensure(netif, "prod", &block_one, &err), 1);
+	// The kernel removes the routes whose source an address was, together with it.
+	assert_ok(netif_eni_link(netif, &eni, &err), &err);
+	assert_true(has_all(&eni));
+	assert_ok(netif_eni_unlink(other, "prod", "eni-1", &err), &err);
+	assert_true(netif_watch_drain(watch));
+	assert_false(has_all(&eni));
+	netif_close(other);
+	assert_ok(netif_eni_delete(netif, "prod", "eni-1", &err), &err);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_vpc_settings),     TEST(test_vpc_idempotent),
-		TEST(test_vpc_missing),      TEST(test_vpc_of_other_install),
-		TEST(test_vpc_half_made),    TEST(test_vpc_busy_and_replaced),
-		TEST(test_vpc_pinned_again), TEST(test_changes_by_others_are_heard),
+		TEST(test_vpc_settings),
+		TEST(test_vpc_idempotent),
+		TEST(test_vpc_missing),
+		TEST(test_vpc_of_other_install),
+		TEST(test_vpc_half_made),
+		TEST(test_vpc_busy_and_replaced),
+		TEST(test_vpc_pinned_again),
+		TEST(test_changes_by_others_are_heard),
+		TEST(test_what_others_removed_is_seen),
 	};
 
 	sandbox_enter();
