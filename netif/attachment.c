@@ -249,7 +249,7 @@ int netif_attachment_check(struct netif *netif, const struct netif_attachment *a
 			   unsigned *ret_faults, struct error *err)
 {
 	struct netif_namespace *space;
-	struct link_info link;
+	struct link_info link = {0};
 	int found = namespace_get(netif, attachment->vpc, &space, err);
 
 	if (found == 0)
