@@ -223,10 +223,14 @@ static void check_files(struct finding *finding, const char *directory, const ch
 static void check_guest(const struct host *host, struct finding *finding)
 {
 	static const char *const files[] = {"vmlinux", "initramfs.cpio", NULL};
+	char advice[sizeof(finding->advice)];
 
+	snprintf(advice, sizeof(advice),
+		 "%.90s/build-guest.sh %.90s %.80s/penstock-init builds them",
+		 host->config.program_directory, host->config.guest_directory,
+		 host->config.program_directory);
 	check_files(finding, host->config.guest_directory, files, R_OK,
-		    strcmp(host->config.driver, "qemu") == 0,
-		    "build the guest's kernel and initramfs, or set guest_directory");
+		    strcmp(host->config.driver, "qemu") == 0, advice);
 }
 
 static void check_programs(const struct host *host, struct finding *finding)

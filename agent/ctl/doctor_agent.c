@@ -39,8 +39,19 @@ static void say_refusal(struct finding *finding, const char *what, const struct 
 void doctor_check_agent(const struct host *host, struct finding *finding)
 {
 	scoped(client_reply_release) struct client_reply reply = {0};
+	int result = ask(host, "/readyz", &reply);
 
-	if (ask(host, "/readyz", &reply) < 0) {
+	if (result == -ETIMEDOUT) {
+		finding_say(finding, VERDICT_WARN,
+			    "an agent has the socket but does not answer within %d s: it hangs, or "
+			    "is stopped",
+			    AGENT_TIMEOUT_SECONDS);
+		finding_advise(
+			finding,
+			"tasks go on; one that hangs ends itself after watchdog_seconds (%u), "
+			"see its log",
+			host->config.watchdog_seconds);
+	} else if (result < 0) {
 		finding_say(finding, VERDICT_WARN, "no agent: %s", reply.err.message);
 		finding_advise(finding,
 			       reply.err.code == EACCES

@@ -47,7 +47,7 @@ void cell_stop_ended(struct task *task)
 		task_stop(task, STOP_CODE_ESSENTIAL_CONTAINER_EXITED,
 			  "Essential container in task exited");
 	else
-		task_stop(task, STOP_CODE_INFRASTRUCTURE_HEALTH, "The microVM ended unexpectedly");
+		task_stop(task, STOP_CODE_INFRASTRUCTURE_HEALTH, "The guest ended unexpectedly");
 }
 
 bool cell_has_ended(const struct task *task)

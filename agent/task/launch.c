@@ -160,11 +160,10 @@ static int guest_ended(struct task *task, struct error *err)
 		return error_set(err, EIO, "ResourceInitializationError: vmm: %s",
 				 task->cell.vmm_failure);
 	if (task->cell.guest_connected_ms == 0)
-		return error_set(
-			err, EIO,
-			"ResourceInitializationError: the microVM ended (status %d) before "
-			"its guest spoke",
-			task->cell.vmm_exit_code);
+		return error_set(err, EIO,
+				 "ResourceInitializationError: the guest ended (status %d) before "
+				 "its guest spoke",
+				 task->cell.vmm_exit_code);
 	cell_stop_ended(
 		task); // it ran, and ended before the others were up: not a failure to start
 	return error_set(err, EIO, "Essential container in task exited");

@@ -26,7 +26,7 @@ const struct walk_step task_steps[TASK_STEP_COUNT] = {
 	[STEP_LINK] = {"link", link_apply, link_undo, 10000, ENI_LATE, 30000},
 	[STEP_VOLUMES] = {"volumes", volumes_apply, volumes_undo, 10000, NULL, 30000},
 	[STEP_VMM] = {"vmm", vmm_apply, vmm_undo, 30000,
-		      "ResourceInitializationError: the microVM did not start", 30000},
+		      "ResourceInitializationError: the guest did not start", 30000},
 	// These have deadlines of their own: startTimeout, stopTimeout, the drain.
 	[STEP_GUEST] = {"guest", guest_apply, guest_undo, 0, NULL, 0},
 	[STEP_TARGETS] = {"targets", targets_apply, targets_undo, 10000, NULL, 0},

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 
 import pytest
@@ -280,6 +281,18 @@ def test_doctor_and_fsck_without_an_agent(host):
     host.stop()
     status, report = host.fsck()
     assert status == 0, report
+    host.start()
+
+
+def test_doctor_tells_a_hung_agent_from_a_dead_one(host):
+    host.agent.send_signal(signal.SIGSTOP)
+    try:
+        hung = host.ctl("doctor", check=False).stdout
+    finally:
+        host.agent.send_signal(signal.SIGCONT)
+    assert "does not answer within 5 s" in hung and "no agent" not in hung
+    host.stop()
+    assert "no agent: connect to" in host.ctl("doctor", check=False).stdout
     host.start()
 
 
