@@ -194,7 +194,7 @@ int namespace_get(struct netif *netif, const char *vpc, struct netif_namespace *
 		return error_set(err, EINVAL, "vpc \"%.64s\" is no id", vpc);
 	space = namespace_new(vpc);
 	result = open_pinned(netif, space, err);
-	if (result == 0) {
+	if (result >= 0) {
 		namespace_hold(netif, space);
 		*ret_namespace = space;
 		return 0;

@@ -64,12 +64,15 @@ int cell_record_parse(const char *state_directory, const char *id, struct arena 
 {
 	const struct cell cell = {.state_directory = state_directory, .task = id};
 	scoped_free char *text = NULL;
-	char *spec, *status;
+	char *spec = NULL, *status = NULL;
+	int result = cell_record_read(&cell, &text, NULL, err);
 
-	if (cell_record_read(&cell, &text, NULL, err) < 0 ||
-	    split_record(text, &spec, &status, err) < 0 ||
-	    task_status_parse(status, strlen(status), arena, ret_status, err) < 0)
-		return -err->code;
+	if (result == 0)
+		result = split_record(text, &spec, &status, err);
+	if (result == 0)
+		result = task_status_parse(status, strlen(status), arena, ret_status, err);
+	if (result < 0)
+		return result;
 	if (ret_spec)
 		*ret_spec = arena_strdup(arena, spec);
 	return 0;
