@@ -97,6 +97,10 @@ bool cell_record_exists(const struct cell *cell);
 int cell_log_open(const struct cell *cell, const char *container, bool rotated, int *ret_fd,
 		  struct error *err);
 
+// What the logs of all containers, the console and the shim take on the disk; 0 when there are
+// none.
+uint64_t cell_log_bytes(const struct cell *cell);
+
 // --- Shim ---
 
 struct cell_shim_options {

@@ -68,7 +68,8 @@ static const struct key {
 	{"cooldown_seconds", NUMBER, FIELD(cooldown_seconds), "60", NULL, 1, 86400,
 	 "how long a released address rests"},
 	{"log_file_mib", NUMBER, FIELD(log_file_mib), "16", NULL, 1, 4096,
-	 "a container's log is rotated at this size"},
+	 "a container's log is rotated at this size; two files of each are in the ledger of the "
+	 "disk"},
 	{"guest_silence_seconds", NUMBER, FIELD(guest_silence_seconds), "60", NULL, 1, 86400,
 	 "a task whose guest has not spoken for so long is reported: guestSilentSince; one whose "
 	 "shim is "

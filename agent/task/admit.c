@@ -31,20 +31,36 @@ static uint32_t charged_memory_mib(const struct engine *engine, const struct tas
 	return spec->memory_mib + engine->vmm->overhead_mib(&request) + CELL_SHIM_OVERHEAD_MIB;
 }
 
+// The most that the logs of its containers and its console may take, each with the file that was
+// rotated away.
+static uint32_t log_mib_max(const struct engine *engine, const struct task_spec *spec)
+{
+	return (spec->container_count + 1) * 2 * engine->config->log_file_mib;
+}
+
+static uint32_t gib_of(uint32_t mib)
+{
+	return mib / 1024 + (mib % 1024 != 0);
+}
+
 struct engine_capacity engine_capacity(struct engine *engine)
 {
 	struct engine_capacity capacity = engine->capacity;
 
 	capacity.uids_free = engine->config->uid_count;
 	for (const struct task *task = engine->tasks; task; task = task->next) {
-		if (task->status.last_status == TASK_STOPPED)
+		if (task->status.last_status == TASK_STOPPED) {
+			capacity.log_mib_promised += task->log_mib; // they do not grow any more
 			continue;
+		}
+		capacity.log_mib_promised += log_mib_max(engine, task->spec);
 		capacity.tasks++;
 		capacity.uids_free--;
 		capacity.cpu_units_promised += task->spec->cpu_units;
 		capacity.memory_mib_promised += charged_memory_mib(engine, task->spec);
 		capacity.disk_gib_promised += task->spec->ephemeral_storage_gib;
 	}
+	capacity.disk_gib_promised += gib_of(capacity.log_mib_promised);
 	return capacity;
 }
 
@@ -64,13 +80,15 @@ static int admit_capacity(struct engine *engine, const struct task_spec *spec, s
 	struct engine_capacity capacity = engine_capacity(engine);
 	struct ephemeral_capacity disk = {capacity.disk_gib, capacity.disk_gib_promised,
 					  capacity.disk_gib_headroom};
+	uint32_t logs_gib = gib_of(capacity.log_mib_promised + log_mib_max(engine, spec)) -
+			    gib_of(capacity.log_mib_promised);
 
 	if (admit_amount("cpu", "units", spec->cpu_units, capacity.cpu_units_promised,
 			 capacity.cpu_units, err) < 0 ||
 	    admit_amount("memory", "MiB with the VMM's share", charged_memory_mib(engine, spec),
 			 capacity.memory_mib_promised, capacity.memory_mib, err) < 0)
 		return -err->code;
-	return ephemeral_capacity_admit(&disk, spec->ephemeral_storage_gib, err);
+	return ephemeral_capacity_admit(&disk, spec->ephemeral_storage_gib + logs_gib, err);
 }
 
 // The next one after the last chosen, so that a uid is not used again at once.

@@ -436,13 +436,20 @@ int engine_admits(const struct engine *engine, struct error *err)
 
 bool engine_is_ready(const struct engine *engine, struct error *err)
 {
+	const struct task *silent = NULL;
 	unsigned adopting = 0;
 
-	for (const struct task *task = engine->tasks; task; task = task->next)
+	for (const struct task *task = engine->tasks; task; task = task->next) {
 		adopting += task->adopting;
+		if (task->adopting && task->status.shim_error[0])
+			silent = task;
+	}
 	if (engine_admits(engine, err) < 0)
 		return false;
-	if (adopting > 0)
+	if (silent)
+		error_set(err, EAGAIN, "tasks not taken up yet: %u; %s: %s", adopting, silent->id,
+			  silent->status.shim_error);
+	else if (adopting > 0)
 		error_set(err, EAGAIN, "starting: tasks not taken up yet: %u", adopting);
 	return adopting == 0;
 }

@@ -189,6 +189,7 @@ struct task {
 	enum meter_state meter;
 	struct task *next_metered; // of those whose record waits for the sync of this round
 	struct error meter_error;  // of that sync
+	uint32_t log_mib;          // of a STOPPED task: what its logs take
 	bool janitor_running;
 	struct error janitor_error;
 };

@@ -215,6 +215,14 @@ void tasks_record(struct engine *engine)
 
 // --- Created ---
 
+// Once nothing writes them any more.
+static void measure_logs(struct task *task)
+{
+	struct cell cell = task_cell(task);
+
+	task->log_mib = (uint32_t)((cell_log_bytes(&cell) + (1 << 20) - 1) >> 20);
+}
+
 int engine_task_create(struct engine *engine, const struct model_object *object, const char *spec,
 		       struct error *err)
 {
@@ -280,6 +288,8 @@ static int load_task(const struct store_object *stored, void *context)
 	}
 	task->spec = object.task;
 	cell_record_prefer(task);
+	if (task->status.last_status == TASK_STOPPED)
+		measure_logs(task);
 	task_link(task);
 	return 0;
 }
@@ -340,6 +350,7 @@ static void finish(struct task *task)
 	task->status.boot_times.stopped = task->retained_since = clock_boot();
 	close_containers(task);
 	task_release_address(task);
+	measure_logs(task);
 	task_observe_stop(task);
 	metrics_forget(task->engine->metrics, "task_id", task->id);
 	reaper_kick(&task->engine->disk_reaper);

@@ -120,6 +120,7 @@ struct engine_capacity {
 	uint32_t cpu_units, memory_mib, disk_gib; // to promise at all
 	uint32_t cpu_units_promised, memory_mib_promised,
 		disk_gib_promised; // VMM overhead included
+	uint32_t log_mib_promised; // of that, rounded up: what logs may take
 	uint32_t disk_gib_headroom;
 	uint32_t tasks, uids_free;
 };

@@ -42,7 +42,8 @@ def test_a_silent_shim_is_waited_for(make_host):
     os.kill(shim, signal.SIGSTOP)
     host.restart(until="/healthz")
     eventually(lambda: "does not speak" in client.get("/v1/tasks/t")["status"].get("shimError", ""))
-    assert client.request("GET", "/readyz").status == 503
+    assert "t: shim" in client.request("GET", "/readyz").expect(503)["message"]
+    assert "t: shim" in host.ctl("doctor", "--config", host.config, check=False).stdout
     assert is_running(client.get("/v1/tasks/t")["status"])
     os.kill(shim, signal.SIGCONT)
     eventually(lambda: client.request("GET", "/readyz").status == 200)

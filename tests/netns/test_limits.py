@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the kernel holds a running task to."""
 
+from harness import documents
 from harness.client import container, is_running
 from harness.documents import IDLE, shell, task
 
@@ -29,3 +30,19 @@ def test_a_boot_is_not_held_to_the_share(host, network):
     network.wait_task("t", is_running)
     assert host.limits("t")[0] == 0.25
     network.stop_task("t")
+
+
+def test_logs_are_promised_with_the_disk(make_host):
+    """Two files of 256 MiB for the container and for the console: 21 GiB are promised, not 20."""
+    client = make_host(disk_gib=63, disk_headroom_gib=2, log_file_mib=256).client
+    client.apply(documents.network())
+    for name in ("a", "b"):
+        client.run_task(name, task())
+    storage = client.get("/v1/host")["capacity"]["storageGiB"]
+    assert storage == {"total": 63, "promised": 42}
+    client.request("PUT", "/v1/tasks/c", task()).expect(409)
+    client.stop_task("a")
+    assert client.get("/v1/host")["capacity"]["storageGiB"]["promised"] == 22, "a's few lines, and b"
+    client.run_task("c", task())
+    for name in ("b", "c"):
+        client.stop_task(name)
