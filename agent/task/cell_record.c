@@ -103,7 +103,7 @@ void cell_record_prefer(struct task *task)
 {
 	const struct log_context context = {task->id, task->status.network.eni_id};
 	struct error ignored = {0}; // there is none, or one that says less than the database
-	struct task_status status;
+	struct task_status status = {0};
 	const char *spec;
 
 	if (task->status.last_status == TASK_STOPPED ||
