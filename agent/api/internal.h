@@ -135,6 +135,7 @@ bool exchange_may_write(const struct exchange *exchange);
 enum reply_code {
 	REPLY_INVALID_REQUEST,
 	REPLY_INVALID_PARAMETER,
+	REPLY_REFERENCE_NOT_FOUND,
 	REPLY_ACCESS_DENIED,
 	REPLY_NOT_FOUND,
 	REPLY_METHOD_NOT_ALLOWED,

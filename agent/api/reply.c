@@ -15,6 +15,7 @@ static const struct {
 } codes[REPLY_CODE_COUNT] = {
 	[REPLY_INVALID_REQUEST] = {400, "InvalidRequest"},
 	[REPLY_INVALID_PARAMETER] = {400, "InvalidParameter"},
+	[REPLY_REFERENCE_NOT_FOUND] = {400, "ReferenceNotFound"},
 	[REPLY_ACCESS_DENIED] = {403, "AccessDenied"},
 	[REPLY_NOT_FOUND] = {404, "NotFound"},
 	[REPLY_METHOD_NOT_ALLOWED] = {405, "MethodNotAllowed"},
@@ -85,6 +86,11 @@ void reply_errno(struct exchange *exchange, int result, const struct fault_list 
 
 	if (!message && faults && faults->count > 0)
 		message = faults->faults[0].message;
+	if (result == -EINVAL && faults && fault_list_is_missing_only(faults)) {
+		reply_error(exchange, REPLY_REFERENCE_NOT_FOUND, faults, "%s",
+			    message ? message : strerror(-result));
+		return;
+	}
 	for (size_t i = 0; i < ARRAY_LENGTH(errno_replies); i++) {
 		if (errno_replies[i].code == -result) {
 			reply_error(exchange, errno_replies[i].reply, faults, "%s",

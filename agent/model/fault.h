@@ -18,7 +18,8 @@ struct fault_list {
 	struct arena *arena; // owns the texts; set before first use
 	struct fault faults[FAULTS_MAX];
 	uint32_t count;
-	bool more; // there were more than FAULTS_MAX
+	bool more;        // there were more than FAULTS_MAX
+	uint32_t missing; // of `faults`: the document names an object that is not there
 };
 
 // Whether there is one at that very place.
@@ -26,3 +27,8 @@ bool fault_list_has(const struct fault_list *list, const char *pointer);
 // Copies both texts into the arena.
 __attribute__((format(printf, 3, 4))) void fault_add(struct fault_list *list, const char *pointer,
 						     const char *format, ...);
+// The same for a reference to an object that is not there, and may come.
+__attribute__((format(printf, 3, 4))) void
+fault_add_missing(struct fault_list *list, const char *pointer, const char *format, ...);
+// True when the document is right but for objects that are not there.
+bool fault_list_is_missing_only(const struct fault_list *list);

@@ -73,8 +73,8 @@ static void check_reference(const struct links *links, const struct model_refere
 		return;
 	found = find(links, reference->kind, reference->id);
 	if (!found)
-		return fault_add(links->faults, reference->pointer, "there is no %s \"%s\"",
-				 model_kind_name(reference->kind), reference->id);
+		return fault_add_missing(links->faults, reference->pointer, "there is no %s \"%s\"",
+					 model_kind_name(reference->kind), reference->id);
 	vpc_id = vpc_of(links, found);
 	if (vpc_id && links->vpc_id && strcmp(vpc_id, links->vpc_id) != 0)
 		fault_add(links->faults, reference->pointer,

@@ -89,6 +89,24 @@ static void test_bad_documents_are_refused_and_leave_nothing(void **state)
 			API_TEXTS("{\"revision\":0,\"items\":[]}"));
 }
 
+// A client that creates objects in parallel comes again for this code, and for no other 400.
+static void test_a_reference_that_is_not_there_has_its_own_code(void **state)
+{
+	static const char subnet[] = "{\"vpcId\":\"later\",\"cidrBlock\":\"10.0.1.0/24\"}";
+	static const char wrong[] = "{\"vpcId\":\"later\",\"cidrBlock\":\"10.0.1.0/33\"}";
+
+	api_test_expect(*state, "PUT", "/v1/subnets/x", "", subnet, 400,
+			API_TEXTS("{\"code\":\"ReferenceNotFound\"", "\"pointer\":\"/vpcId\"",
+				  "there is no vpc"));
+	api_test_expect(
+		*state, "PUT", "/v1/subnets/x", "", wrong, 400,
+		API_TEXTS("{\"code\":\"InvalidParameter\"", "\"/cidrBlock\"", "\"/vpcId\""));
+	assert_int_equal(
+		api_test_put(*state, "/v1/vpcs/later", "{\"cidrBlock\":\"10.0.0.0/16\"}", NULL),
+		201);
+	assert_int_equal(api_test_put(*state, "/v1/subnets/x", subnet, NULL), 201);
+}
+
 // Of form and of what the document refers to.
 static void test_all_faults_are_reported_at_once(void **state)
 {
@@ -473,6 +491,7 @@ int main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, start, stop)
 		CASE(test_put_creates_updates_and_refuses),
 		CASE(test_bad_documents_are_refused_and_leave_nothing),
+		CASE(test_a_reference_that_is_not_there_has_its_own_code),
 		CASE(test_all_faults_are_reported_at_once),
 		CASE(test_depth_and_size_are_bounded),
 		CASE(test_paths_methods_and_queries_are_strict),
