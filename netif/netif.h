@@ -96,6 +96,17 @@ int netif_vpc_pin(struct netif *netif, const char *vpc, int namespace_fd, struct
 // Adds the directory of the pins to an inotify descriptor: it becomes readable when one is removed.
 int netif_pins_watch(int inotify_fd, struct error *err);
 
+// How long the VPC's namespace remembers a connection that is idle.
+struct netif_tracking {
+	uint32_t tcp_established_seconds;
+	uint32_t udp_seconds;        // without an answer
+	uint32_t udp_stream_seconds; // with answers
+};
+
+// Sets these, 600 s for other protocols, and again what netif_vpc_create() sets.
+int netif_vpc_tune(struct netif *netif, const char *vpc, const struct netif_tracking *tracking,
+		   struct error *err);
+
 // Unpins it; the kernel removes it with all that is in it once no process and no descriptor (a
 // tap's!) holds it. -EBUSY while a live ENI or an attachment is inside (retired ENIs go with it).
 int netif_vpc_delete(struct netif *netif, const char *vpc, struct error *err);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -91,6 +92,40 @@ int netif_vpc_create(struct netif *netif, const char *vpc, struct error *err)
 	error_clear(err);
 	if (make_namespace(netif, vpc, err) < 0)
 		return error_wrap(err, "create vpc %s", vpc);
+	return 0;
+}
+
+// Timeouts are of the namespace. Those of ICMP, GRE and SCTP are shorter by default.
+#define OTHER_TIMEOUT_SECONDS "600"
+
+int netif_vpc_tune(struct netif *netif, const char *vpc, const struct netif_tracking *tracking,
+		   struct error *err)
+{
+	scoped_visit struct namespace_visit visit = NAMESPACE_VISIT(netif->host.fd);
+	char tcp_established[16], udp[16], udp_stream[16];
+	const struct namespace_setting timeouts[] = {
+		{"netfilter/nf_conntrack_tcp_timeout_established", tcp_established,
+		 .optional = true},
+		{"netfilter/nf_conntrack_udp_timeout", udp, .optional = true},
+		{"netfilter/nf_conntrack_udp_timeout_stream", udp_stream, .optional = true},
+		{"netfilter/nf_conntrack_icmp_timeout", OTHER_TIMEOUT_SECONDS, .optional = true},
+		{"netfilter/nf_conntrack_gre_timeout", OTHER_TIMEOUT_SECONDS, .optional = true},
+		{"netfilter/nf_conntrack_gre_timeout_stream", OTHER_TIMEOUT_SECONDS,
+		 .optional = true},
+		{"netfilter/nf_conntrack_sctp_timeout_established", OTHER_TIMEOUT_SECONDS,
+		 .optional = true},
+		{"netfilter/nf_conntrack_generic_timeout", OTHER_TIMEOUT_SECONDS, .optional = true},
+	};
+	struct netif_namespace *space;
+
+	snprintf(tcp_established, sizeof(tcp_established), "%u", tracking->tcp_established_seconds);
+	snprintf(udp, sizeof(udp), "%u", tracking->udp_seconds);
+	snprintf(udp_stream, sizeof(udp_stream), "%u", tracking->udp_stream_seconds);
+	if (namespace_get(netif, vpc, &space, err) < 0 ||
+	    namespace_enter(&visit, space->fd, err) < 0 ||
+	    namespace_configure(vpc_settings, ARRAY_LENGTH(vpc_settings), err) < 0 ||
+	    namespace_configure(timeouts, ARRAY_LENGTH(timeouts), err) < 0)
+		return error_wrap(err, "tune vpc %s", vpc);
 	return 0;
 }
 

@@ -270,18 +270,30 @@ void sg_fill_balancer_egress(struct nft_batch *batch, const char *chain)
 
 // --- Connections of each ENI ---
 
-// At the end of a hook: only what passed all other checks is tracked, and counts.
-void sg_fill_connections(struct nft_batch *batch, const char *chain, uint32_t limit)
-{
-	struct nft_rule *rule;
+// Connections to the router and to the metadata address are a share of their own: a task that
+// filled the other one must still reach its shim, which ends it.
+enum { HOST_CONNECTIONS_MAX = 1024 };
 
-	if (limit == 0)
-		return;
-	rule = sg_rule_new(chain);
+// At the end of a hook: only what passed all other checks is tracked, and counts.
+static void add_limit(struct nft_batch *batch, const char *chain, const struct nft_set *set,
+		      uint32_t limit)
+{
+	struct nft_rule *rule = sg_rule_new(chain);
+
 	nft_match_bits(rule, NFT_FIELD_CT_STATE, SG_STATE_NEW);
 	sg_match_eni(rule, NFT_FIELD_IIFNAME);
-	nft_match_over_connections(rule, NFT_FIELDS(NFT_FIELD_IIFNAME), sg_eni_connections.name,
-				   limit);
+	nft_match_over_connections(rule, NFT_FIELDS(NFT_FIELD_IIFNAME), set->name, limit);
 	nft_verdict(rule, NFT_GOTO, "drop_connections");
 	nft_rule_add(batch, rule);
+}
+
+void sg_fill_forward_connections(struct nft_batch *batch, const char *chain, uint32_t limit)
+{
+	if (limit > 0)
+		add_limit(batch, chain, &sg_eni_connections, limit);
+}
+
+void sg_fill_input_connections(struct nft_batch *batch, const char *chain)
+{
+	add_limit(batch, chain, &sg_eni_host_connections, HOST_CONNECTIONS_MAX);
 }

@@ -19,7 +19,8 @@ extern const struct nft_set sg_ct_state_source, sg_ct_state;
 extern const struct nft_set sg_icmp_errors;        // types
 extern const struct nft_set sg_stateful_protocols; // TCP, UDP …
 extern const struct nft_set sg_eni_fragments;      // dynamic: interface, a rate
-extern const struct nft_set sg_eni_connections;    // dynamic: interface, connections
+// Dynamic: interface, connections through the VPC and to the host's side.
+extern const struct nft_set sg_eni_connections, sg_eni_host_connections;
 
 // --- Rules and matches that several chains need (chains.c) ---
 
@@ -54,5 +55,6 @@ void sg_fill_eni_ingress(struct nft_batch *batch, const char *chain);
 void sg_fill_eni_ingress_balanced(struct nft_batch *batch, const char *chain);
 void sg_fill_balancer_ingress(struct nft_batch *batch, const char *chain);
 void sg_fill_balancer_egress(struct nft_batch *batch, const char *chain);
-// `limit` of new connections for each ENI; 0: none.
-void sg_fill_connections(struct nft_batch *batch, const char *chain, uint32_t limit);
+// `limit` of each ENI; 0: none.
+void sg_fill_forward_connections(struct nft_batch *batch, const char *chain, uint32_t limit);
+void sg_fill_input_connections(struct nft_batch *batch, const char *chain);

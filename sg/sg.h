@@ -208,7 +208,8 @@ int sg_vpc_commit(struct sg_vpc *vpc, struct nft_batch *batch, int netfilter_soc
 		  struct error *err);
 
 // How many tracked connections each ENI may have opened; a new one beyond is dropped. 0: no limit.
-// Sent at once, if it is not so yet.
+// Those to the router and to the metadata address do not count: 1,024 of them are allowed. Sent at
+// once, if it is not so yet.
 int sg_vpc_limit_connections(struct sg_vpc *vpc, int netfilter_socket, uint32_t limit,
 			     struct error *err);
 

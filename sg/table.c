@@ -145,6 +145,14 @@ const struct nft_set sg_eni_connections = {
 	.comment = "connections that ENIs opened",
 };
 
+const struct nft_set sg_eni_host_connections = {
+	.table = SG_TABLE,
+	.name = "eni_host_connections",
+	.key = {{NFT_TYPE_IFNAME}},
+	.dynamic_size = SG_ENIS_MAX,
+	.comment = "those to the router and the metadata address",
+};
+
 static const struct nft_set *const sets[] = {
 	&sg_eni_source,
 	&sg_eni_router,
@@ -158,6 +166,7 @@ static const struct nft_set *const sets[] = {
 	&sg_stateful_protocols,
 	&sg_eni_fragments,
 	&sg_eni_connections,
+	&sg_eni_host_connections,
 	&sg_combination_chains[SG_VARIANT_BALANCED],
 	&sg_combination_chains[SG_VARIANT_EGRESS],
 };
@@ -198,7 +207,7 @@ static const struct {
 	{"forward_ingress", NF_INET_FORWARD, 10, sg_fill_forward_ingress, true},
 	{"forward_connections", NF_INET_FORWARD, 20, NULL, true},
 	{"input_host", NF_INET_LOCAL_IN, 0, sg_fill_input, true},
-	{"input_connections", NF_INET_LOCAL_IN, 10, NULL, true},
+	{"input_connections", NF_INET_LOCAL_IN, 10, sg_fill_input_connections, true},
 	{"output_ipv6", NF_INET_LOCAL_OUT, -300, sg_add_drop_ipv6, true},
 	{"output_balancer_ingress", NF_INET_LOCAL_OUT, -110, sg_fill_check_balancer_ingress, true},
 	{"output_balancer_egress", NF_INET_LOCAL_OUT, 0, sg_fill_check_balancer_egress, true},
@@ -235,12 +244,10 @@ static void remove_obsolete(struct nft_batch *batch)
 
 void sg_table_limit_connections(struct nft_batch *batch, uint32_t limit)
 {
-	static const char *const names[] = {"forward_connections", "input_connections"};
+	static const char chain[] = "forward_connections";
 
-	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
-		nft_chain_flush(batch, SG_TABLE, names[i]);
-		sg_fill_connections(batch, names[i], limit);
-	}
+	nft_chain_flush(batch, SG_TABLE, chain);
+	sg_fill_forward_connections(batch, chain, limit);
 	// Elements keep the limit that they were added with.
 	nft_set_flush(batch, SG_TABLE, sg_eni_connections.name);
 }

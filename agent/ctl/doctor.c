@@ -359,6 +359,7 @@ static const struct {
 	{"readers", check_reader_group},
 	{"agent", doctor_check_agent},
 	{"objects", doctor_check_objects},
+	{"neighbours", doctor_check_neighbours},
 	{"guests", doctor_check_guests},
 	{"targets", doctor_check_targets},
 	{"missing", check_missing},

@@ -30,5 +30,6 @@ __attribute__((format(printf, 2, 3))) void finding_advise(struct finding *findin
 // Each makes one finding.
 void doctor_check_agent(const struct host *host, struct finding *finding);
 void doctor_check_objects(const struct host *host, struct finding *finding);
+void doctor_check_neighbours(const struct host *host, struct finding *finding);
 void doctor_check_guests(const struct host *host, struct finding *finding);
 void doctor_check_targets(const struct host *host, struct finding *finding);

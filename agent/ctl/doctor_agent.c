@@ -2,11 +2,17 @@
 // doctor: what the agent says of itself, of its objects and of the guests of its tasks.
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 
+#include "agent/base/file.h"
+#include "agent/base/number.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/doctor.h"
 #include "agent/model/model.h"
+
+#define NEIGHBOUR_BOUND "/proc/sys/net/ipv4/neigh/default/gc_thresh3"
 
 enum { AGENT_TIMEOUT_SECONDS = 5 };
 
@@ -124,6 +130,65 @@ void doctor_check_objects(const struct host *host, struct finding *finding)
 	else
 		finding_advise(finding, "%u of %u; each is tried again every ten seconds",
 			       ineffective, total);
+}
+
+// Addresses of an attachment's own network, "10.0.9.1/24": a guest that may send to all of them
+// makes an entry of the neighbour table for each.
+static uint64_t network_size(const char *address)
+{
+	const char *slash = strchr(address, '/');
+	uint32_t prefix;
+
+	if (!slash || parse_u32(slash + 1, 32, &prefix) < 0)
+		return 0;
+	return UINT64_C(1) << (32 - prefix);
+}
+
+static uint64_t count_neighbours(const cJSON *vpcs)
+{
+	const cJSON *vpc, *attachment;
+	uint64_t neighbours = 0;
+
+	cJSON_ArrayForEach(vpc, member_at(vpcs, "items"))
+		cJSON_ArrayForEach(attachment, member_at(vpc, "spec.attachments"))
+			neighbours += network_size(member_text(attachment, "address"));
+	return neighbours;
+}
+
+// The kernel has one neighbour table for all network namespaces. Only the host's own namespace
+// shows its bound.
+void doctor_check_neighbours(const struct host *host, struct finding *finding)
+{
+	enum { HOSTS_OWN = 1024 }; // the kernel's default: what the host may need besides
+	scoped(document_release) cJSON *vpcs = ask_list(host, MODEL_VPC, finding);
+	scoped_free char *text = NULL;
+	struct error ignored = {0};
+	uint64_t needed;
+	uint32_t bound;
+	size_t length;
+
+	if (!vpcs)
+		return;
+	needed = count_neighbours(vpcs) + HOSTS_OWN;
+	if (file_read(AT_FDCWD, NEIGHBOUR_BOUND, 64, &text, &length, &ignored) < 0) {
+		finding_say(finding, VERDICT_OK,
+			    "the bound of the neighbour table is not seen here");
+		return;
+	}
+	text[strcspn(text, "\n")] = '\0';
+	if (parse_u32(text, UINT32_MAX, &bound) < 0 || bound >= needed) {
+		finding_say(finding, VERDICT_OK, "neighbour table: %s entries", text);
+		return;
+	}
+	finding_say(finding, VERDICT_WARN,
+		    "neighbour table: %" PRIu32
+		    " entries for the whole host, and attachments lead to "
+		    "%" PRIu64 " addresses: a guest can fill it",
+		    bound, needed - HOSTS_OWN);
+	finding_advise(finding,
+		       "sysctl -w net.ipv4.neigh.default.gc_thresh3=%" PRIu64
+		       ", or give attachments smaller networks and routers",
+		       needed);
 }
 
 // Those that are not STOPPED and whose guest hangs.

@@ -31,6 +31,14 @@ struct vpc_attachment {
 	uint32_t route_count;
 };
 
+// EC2's ConnectionTrackingSpecification, and a share of each ENI.
+struct connection_tracking {
+	uint32_t tcp_established_timeout; // seconds
+	uint32_t udp_stream_timeout;
+	uint32_t udp_timeout;
+	uint32_t connections_per_eni; // that it may have opened; 0: no limit
+};
+
 struct vpc_spec {
 	struct ipv4_cidr cidr_block;
 	uint32_t *dns_servers;
@@ -38,6 +46,7 @@ struct vpc_spec {
 	uint32_t mtu; // of every ENI, 1280 to 9001, default 1500
 	struct vpc_attachment *attachments;
 	uint32_t attachment_count;
+	struct connection_tracking connection_tracking;
 };
 
 struct subnet_spec {

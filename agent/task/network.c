@@ -212,6 +212,23 @@ static int vpc_delete(struct engine *engine, const char *id, struct error *err)
 	return netif_vpc_delete(engine->netif, id, err);
 }
 
+static int tracking_apply(struct engine *engine, const char *id,
+			  const struct connection_tracking *spec, struct error *err)
+{
+	const struct netif_tracking tracking = {
+		.tcp_established_seconds = spec->tcp_established_timeout,
+		.udp_seconds = spec->udp_timeout,
+		.udp_stream_seconds = spec->udp_stream_timeout,
+	};
+	int socket_fd;
+
+	if (netif_vpc_tune(engine->netif, id, &tracking, err) < 0 ||
+	    netif_netfilter_socket(engine->netif, id, &socket_fd, err) < 0)
+		return -err->code;
+	return sg_vpc_limit_connections(network_vpc_find(engine, id)->sg, socket_fd,
+					spec->connections_per_eni, err);
+}
+
 int vpc_apply(struct engine *engine, const char *id, struct error *err)
 {
 	const struct model_object *object;
@@ -222,7 +239,8 @@ int vpc_apply(struct engine *engine, const char *id, struct error *err)
 		return -err->code;
 	// Looked up only now: opening it may have changed its status, and so replaced the object.
 	object = engine_object(engine, MODEL_VPC, id);
-	if (netif_vpc_configure(engine->netif, id, &object->vpc->cidr_block, err) < 0)
+	if (netif_vpc_configure(engine->netif, id, &object->vpc->cidr_block, err) < 0 ||
+	    tracking_apply(engine, id, &object->vpc->connection_tracking, err) < 0)
 		return -err->code;
 	return attachments_apply(engine, id, object->vpc, err);
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real packets: groups, references, live changes, anti-spoofing, attachments, subnets."""
 
+import json
 import re
 import subprocess
 import time
@@ -8,6 +9,7 @@ import time
 from harness import documents
 from harness.client import PATIENCE, eventually, is_stopped
 from harness.documents import ANYWHERE, IDLE, WEB, group, shell, target_group, task, tcp
+from harness.host import program
 
 OUTSIDE = "192.168.70.0/24"
 
@@ -506,3 +508,44 @@ def test_what_was_retired_goes_when_its_vpc_opens_at_last(host, network):
     host.run(*inside, "link", "set", "ps0000000000000", "group", "113", "alias", f"penstock {host.install} eni-old")
     nft(host, "delete table inet penstock")
     eventually(lambda: "ps0000000000000" not in host.run(*inside, "link").stdout)
+
+
+def vpc_setting(host, name):
+    command = ("ip", "netns", "exec", f"penstock-{host.install}-net", "cat", f"/proc/sys/net/netfilter/nf_conntrack_{name}")
+    return int(host.run(*command).stdout)
+
+
+def test_tracking_is_set_per_vpc(outside):
+    client = outside.client
+    assert vpc_setting(outside, "udp_timeout_stream") == 180
+    assert vpc_setting(outside, "tcp_timeout_established") == 432000
+    vpc = client.get("/v1/vpcs/net")["spec"]
+    vpc["connectionTrackingSpecification"] = {"tcpEstablishedTimeout": 3600, "udpTimeout": 45, "connectionsPerEni": 2}
+    client.put("/v1/vpcs/net", vpc).expect(200)
+    assert vpc_setting(outside, "tcp_timeout_established") == 3600
+    assert vpc_setting(outside, "udp_timeout") == 45
+    client.run_task("t", task())
+    for _ in range(2):  # each is a connection of its own
+        outside.in_task("t", *ping("192.168.70.2"))
+    assert outside.in_task("t", *ping_in_vain("192.168.70.2"), check=False).returncode != 0
+    eventually(lambda: "connections" in outside.ctl("drops", "t").stdout)
+    outside.in_task("t", *ping("10.0.1.1"))
+    del vpc["connectionTrackingSpecification"]
+    client.put("/v1/vpcs/net", vpc).expect(200)
+    outside.in_task("t", *ping("192.168.70.2"))
+    client.stop_task("t")
+
+
+def test_doctor_knows_how_many_neighbours_a_guest_can_make(outside):
+    bound = "/proc/sys/net/ipv4/neigh"
+    # The file is the host's own; in a namespace of the test it has to be made.
+    script = f"mount -t tmpfs none {bound} && mkdir {bound}/default && echo $0 >{bound}/default/gc_thresh3 && \"$@\""
+
+    def finding(entries):
+        doctor = program("penstockctl"), "doctor", "-c", outside.config, "-o", "json"
+        found = outside.run("unshare", "-m", "sh", "-c", script, entries, *doctor, check=False).stdout
+        return next(item for item in json.loads(found) if item["check"] == "neighbours")
+
+    assert finding("1024")["verdict"] == "warn"
+    assert "gc_thresh3=1280" in finding("1024")["advice"]
+    assert finding("1280")["verdict"] == "ok"

@@ -4,10 +4,16 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/errqueue.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include "agent/base/file.h"
+#include "netif/namespace.h"
+#include "netif/nft.h"
 
 static const struct ipv4_cidr block_one = {0x0a000100, 24}, block_two = {0x0a000200, 24};
 
@@ -157,6 +163,64 @@ static void test_metadata_listener(void **state)
 	assert_int_equal(netif_eni_listen(netif, "prod", "eni-3", &accepted, &err), -ENOENT);
 }
 
+// The seconds that the VPC's namespace still remembers the first connection of a protocol.
+static unsigned long remembered_seconds(const char *protocol)
+{
+	scoped_fd int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), there = -1;
+	scoped_visit struct namespace_visit visit = NAMESPACE_VISIT(here);
+	scoped_free char *table = NULL;
+	struct error err = {0};
+	const char *line;
+
+	assert_ok(netif_vpc_open(netif, "prod", &there, &err), &err);
+	assert_ok(namespace_enter(&visit, there, &err), &err);
+	assert_ok(file_read(AT_FDCWD, "/proc/thread-self/net/nf_conntrack", 65536, &table, NULL,
+			    &err),
+		  &err);
+	line = strstr(table, protocol); // "udp      17 45 src=..."
+	assert_non_null(line);
+	line += strcspn(line, "0123456789");
+	line += strcspn(line, " ");
+	return strtoul(line, NULL, 10);
+}
+
+static void test_idle_timeouts(void **state)
+{
+	static const struct netif_tracking tracking = {
+		.tcp_established_seconds = 3600, .udp_seconds = 60, .udp_stream_seconds = 180};
+	struct netif_eni one = eni_of(NETIF_ENI_VETH, "eni-1", 0x0a000105),
+			 two = eni_of(NETIF_ENI_VETH, "eni-2", 0x0a000205);
+	held_fd int one_fd = task_start(netif, &one), two_fd = task_start(netif, &two);
+	scoped_fd int udp_client = socket_inside(one_fd, SOCK_DGRAM);
+	scoped_fd int udp_server = server_inside(two_fd, SOCK_DGRAM, 7000);
+	scoped_fd int tcp_client = socket_inside(one_fd, SOCK_STREAM);
+	scoped_fd int tcp_server = server_inside(two_fd, SOCK_STREAM, 7001);
+	scoped(nft_batch_release) struct nft_batch *batch = nft_batch_new();
+	struct nft_rule *rule = nft_rule_new("track", "forward", NULL);
+	struct error err = {0};
+	int socket_fd;
+
+	(void)state;
+	// Connections are tracked where a rule asks for their state.
+	assert_ok(netif_netfilter_socket(netif, "prod", &socket_fd, &err), &err);
+	nft_table_add(batch, "track", NULL);
+	nft_chain_add(batch, &(struct nft_chain){.table = "track",
+						 .name = "forward",
+						 .base = true,
+						 .hook = NF_INET_FORWARD,
+						 .policy = NF_ACCEPT});
+	nft_match_bits(rule, NFT_FIELD_CT_STATE, 1);
+	nft_verdict(rule, NF_ACCEPT, NULL);
+	nft_rule_add(batch, rule);
+	assert_ok(nft_batch_send(batch, socket_fd, &err), &err);
+	assert_ok(netif_vpc_tune(netif, "prod", &tracking, &err), &err);
+	assert_exchange(udp_client, udp_server, &one, &two);
+	assert_in_range(remembered_seconds("udp "), 31, 60); // 30 is the kernel's default
+	assert_int_equal(connect_to(tcp_client, two.address, 7001), 0);
+	wait_for(tcp_server, POLLIN); // the last packet of the handshake was tracked
+	assert_in_range(remembered_seconds("tcp "), 3001, 3600);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -165,6 +229,7 @@ int main(void)
 		TEST(test_two_subnets),
 		TEST(test_router_answers),
 		TEST(test_metadata_listener),
+		TEST(test_idle_timeouts),
 	};
 
 	sandbox_enter();

@@ -422,6 +422,8 @@ static void limit_connections(uint32_t limit)
 static void test_connections_of_one_task(void **state)
 {
 	scoped_fd int server = server_inside(world.b_fd, SOCK_DGRAM, PORT);
+	scoped_fd int client = socket_inside(world.a_fd, SOCK_STREAM), metadata = -1;
+	struct error err = {0};
 
 	(void)state;
 	limit_connections(3);
@@ -432,9 +434,9 @@ static void test_connections_of_one_task(void **state)
 	// Those that come in are not its own; nor does a filled share concern others.
 	for (int i = 0; i < 5; i++)
 		assert_delivered(world.client_fd, ADDRESS_B, server);
-	// Also to the host's side.
-	send_datagram(world.a_fd, NETIF_METADATA_ADDRESS, PORT);
-	wait_for_drop(SG_DROP_HOST, "eni-a", 0);
+	// Its own host's side has another share.
+	assert_ok(netif_eni_listen(world.netif, "prod", "eni-a", &metadata, &err), &err);
+	assert_int_equal(connect_to(client, NETIF_METADATA_ADDRESS, NETIF_METADATA_PORT), 0);
 	limit_connections(100);
 	assert_delivered(world.a_fd, ADDRESS_B, server);
 	limit_connections(0);

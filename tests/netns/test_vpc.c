@@ -357,10 +357,39 @@ static void test_what_others_removed_is_seen(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void test_tracking_of_a_vpc(void **state)
+{
+	static const struct netif_tracking tracking = {
+		.tcp_established_seconds = 3600, .udp_seconds = 45, .udp_stream_seconds = 90};
+	scoped_fd int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), there = -1;
+	scoped_visit struct namespace_visit visit = NAMESPACE_VISIT(here);
+	struct error err = {0};
+
+	(void)state;
+	assert_ok(netif_vpc_tune(netif, "prod", &tracking, &err), &err);
+	assert_int_equal(namespace_identity(), home);
+	assert_ok(netif_vpc_open(netif, "prod", &there, &err), &err);
+	assert_ok(namespace_enter(&visit, there, &err), &err);
+	assert_setting("netfilter/nf_conntrack_tcp_timeout_established", "3600");
+	assert_setting("netfilter/nf_conntrack_udp_timeout", "45");
+	assert_setting("netfilter/nf_conntrack_udp_timeout_stream", "90");
+	assert_setting("netfilter/nf_conntrack_icmp_timeout", "600");
+	assert_setting("netfilter/nf_conntrack_generic_timeout", "600");
+	// Of a VPC that an earlier version made, too.
+	assert_ok(file_write_kernel(AT_FDCWD, "/proc/sys/net/ipv4/ipfrag_time", "30", &err), &err);
+	namespace_leave(&visit);
+	assert_ok(netif_vpc_tune(netif, "prod", &tracking, &err), &err);
+	assert_ok(namespace_enter(&visit, there, &err), &err);
+	assert_setting("ipv4/ipfrag_time", "2");
+	namespace_leave(&visit);
+	assert_int_equal(netif_vpc_tune(netif, "none", &tracking, &err), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_vpc_settings),
+		TEST(test_tracking_of_a_vpc),
 		TEST(test_vpc_idempotent),
 		TEST(test_vpc_missing),
 		TEST(test_vpc_of_other_install),
