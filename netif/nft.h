@@ -82,7 +82,8 @@ void nft_batch_set_owner(struct nft_batch *batch, const char *owner);
 void nft_batch_depend(struct nft_batch *batch, const char *other);
 // What is added from now on, by whomever, is sent as a next transaction. Within one transaction a
 // packet may meet a rule as it was and a set as it is; who must not let it fall between adds here,
-// and removes behind the barrier.
+// and removes behind the barrier. Packets that were on their way before the barrier have left when
+// the next transaction begins: nft_batch_send() waits for them, for up to about 10 ms.
 void nft_batch_barrier(struct nft_batch *batch);
 size_t nft_batch_count(const struct nft_batch *batch); // operations
 
