@@ -208,7 +208,7 @@ static void test_fragments_do_not_fill_memory(void **state)
 	const uint8_t data[LARGE] = {0};
 
 	(void)state;
-	for (uint16_t id = 0; id < FLOOD; id++)
+	for (int id = 0; id < FLOOD; id++)
 		send_ipv4(hostile,
 			  &(struct ipv4){ADDRESS_A, ADDRESS_B, IPPROTO_UDP, (uint16_t)(id + 1),
 					 IP_MF},
