@@ -176,7 +176,8 @@ int document_differences(struct exchange *exchange, const char *one, const char 
 {
 	const char *const *pointers;
 	size_t count;
-	int result = model_diff(one, other, &exchange->arena, &pointers, &count, err);
+	int result =
+		model_diff(exchange->kind, one, other, &exchange->arena, &pointers, &count, err);
 
 	if (result < 0)
 		return result;

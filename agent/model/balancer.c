@@ -52,7 +52,7 @@ static const struct field load_balancer_fields[] = {
 	 FIELD_AT(load_balancer_spec, subnet_id)},
 	{.name = "securityGroups",
 	 .type = FIELD_LIST,
-	 .flags = FIELD_REQUIRED | FIELD_UNIQUE,
+	 .flags = FIELD_REQUIRED | FIELD_UNIQUE | FIELD_SET,
 	 .min = 1,
 	 .max = GROUPS_MAX,
 	 .element =
@@ -60,6 +60,7 @@ static const struct field load_balancer_fields[] = {
 	 FIELD_LIST_AT(load_balancer_spec, security_groups, security_group_count)},
 	{.name = "listeners",
 	 .type = FIELD_LIST,
+	 .flags = FIELD_SET,
 	 .max = LISTENERS_MAX,
 	 .element = &(const struct field){.type = FIELD_OBJECT, .table = &listener_table},
 	 FIELD_LIST_AT(load_balancer_spec, listeners, listener_count)},

@@ -269,6 +269,13 @@ static const struct field_table health_table = {FIELD_TABLE(container_health_che
 		.name = (member_name), .type = FIELD_LIST, .flags = FIELD_SPARSE, .max = (most),   \
 		.element = (element_field), FIELD_LIST_AT(container_spec, items, items_count)      \
 	}
+// Variables have unique names, and mounts are made in the order of their paths (manifest.c).
+#define OPTIONAL_SET(member_name, items, items_count, most, element_table)                         \
+	{                                                                                          \
+		.name = (member_name), .type = FIELD_LIST, .flags = FIELD_SPARSE | FIELD_SET,      \
+		.max = (most), .element = OBJECT_ELEMENT(element_table),                           \
+		FIELD_LIST_AT(container_spec, items, items_count)                                  \
+	}
 #define OBJECT_ELEMENT(of_table) (&(const struct field){.type = FIELD_OBJECT, .table = (of_table)})
 
 static const struct field container_fields[] = {
@@ -296,8 +303,8 @@ static const struct field container_fields[] = {
 		      &argument_element),
 	OPTIONAL_LIST("command", command, command_count, CONTAINER_ARGUMENTS_MAX,
 		      &argument_element),
-	OPTIONAL_LIST("environment", environment, environment_count, CONTAINER_ENVIRONMENT_MAX,
-		      OBJECT_ELEMENT(&environment_table)),
+	OPTIONAL_SET("environment", environment, environment_count, CONTAINER_ENVIRONMENT_MAX,
+		     &environment_table),
 	{.name = "user",
 	 .type = FIELD_TEXT,
 	 .min = 1,
@@ -315,12 +322,10 @@ static const struct field container_fields[] = {
 	{.name = "readonlyRootFilesystem",
 	 .type = FIELD_BOOLEAN,
 	 FIELD_AT(container_spec, read_only_root)},
-	OPTIONAL_LIST("portMappings", ports, port_count, CONTAINER_PORTS_MAX,
-		      OBJECT_ELEMENT(&port_table)),
-	OPTIONAL_LIST("mountPoints", mounts, mount_count, CONTAINER_MOUNTS_MAX,
-		      OBJECT_ELEMENT(&mount_table)),
-	OPTIONAL_LIST("dependsOn", depends_on, depends_on_count, TASK_CONTAINERS_MAX,
-		      OBJECT_ELEMENT(&dependency_table)),
+	OPTIONAL_SET("portMappings", ports, port_count, CONTAINER_PORTS_MAX, &port_table),
+	OPTIONAL_SET("mountPoints", mounts, mount_count, CONTAINER_MOUNTS_MAX, &mount_table),
+	OPTIONAL_SET("dependsOn", depends_on, depends_on_count, TASK_CONTAINERS_MAX,
+		     &dependency_table),
 	{.name = "healthCheck",
 	 .type = FIELD_POINTER,
 	 .table = &health_table,

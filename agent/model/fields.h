@@ -43,6 +43,7 @@ enum field_flag {
 	FIELD_SECRET = 1 << 2,    // redacted for readers
 	FIELD_SPARSE = 1 << 3,    // not rendered when it has its default
 	FIELD_UNIQUE = 1 << 4,    // list of texts: each once
+	FIELD_SET = 1 << 5,       // list: the order of its elements means nothing
 };
 
 struct field;
@@ -140,6 +141,10 @@ int document_read(struct parse *parse, const struct field_table *table, const ch
 // Reads a document that is not a client's: the first fault becomes the error, -EBADMSG.
 int document_parse(const struct field_table *table, const char *text, size_t length,
 		   struct arena *arena, void *ret_target, struct error *err);
+// model_diff().
+int document_diff(const struct field_table *table, const char *one, const char *other,
+		  struct arena *arena, const char *const **ret_pointers, size_t *ret_count,
+		  struct error *err);
 // The text of a string value; NULL and a fault when it is none.
 const char *parse_text(struct parse *parse, const struct place *place, const cJSON *value);
 

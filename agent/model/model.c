@@ -127,6 +127,12 @@ void model_render(const struct model_object *object, enum model_render how, stru
 		      how == MODEL_RENDER_REDACTED ? FIELDS_REDACTED : 0);
 }
 
+int model_diff(enum model_kind kind, const char *one, const char *other, struct arena *arena,
+	       const char *const **ret_pointers, size_t *ret_count, struct error *err)
+{
+	return document_diff(kinds[kind].table, one, other, arena, ret_pointers, ret_count, err);
+}
+
 bool model_field_is_mutable(enum model_kind kind, const char *pointer)
 {
 	const struct field_table *table = kinds[kind].table;

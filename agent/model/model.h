@@ -87,9 +87,10 @@ enum model_render {
 // and parsing them gives the same object again.
 void model_render(const struct model_object *object, enum model_render how, struct buffer *out);
 
-// The JSON pointers where two documents differ, at most 64; a member only one has is one
-// difference. -EINVAL when one of the texts is no JSON.
-int model_diff(const char *one, const char *other, struct arena *arena,
+// The JSON pointers where two documents of a kind differ, at most 64; a member only one has is one
+// difference. The order of the elements is none where the list is a set by its meaning. -EINVAL
+// when one of the texts is no JSON.
+int model_diff(enum model_kind kind, const char *one, const char *other, struct arena *arena,
 	       const char *const **ret_pointers, size_t *ret_count, struct error *err);
 
 // Whether the field at `pointer` may change once the object exists (of tasks: none).

@@ -217,6 +217,7 @@ static const struct field boot_times_fields[] = {
 	U64_FIELD("pullStartedMs", task_boot_times, pull_started.ms),
 	U64_FIELD("startedMs", task_boot_times, started.ms),
 	U64_FIELD("stopRequestedMs", task_boot_times, stop_requested.ms),
+	U64_FIELD("drainStartedMs", task_boot_times, drain_started.ms),
 	U64_FIELD("executionStoppedMs", task_boot_times, execution_stopped.ms),
 	U64_FIELD("stoppedMs", task_boot_times, stopped.ms),
 };

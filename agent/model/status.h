@@ -120,13 +120,12 @@ struct task_progress {
 };
 
 // The boot time of the events that durations are computed from, while the wall clock's times in
-// `task_status` label the same events. All are of the boot `boot_id`, but `stop_requested` and
-// `stopped` of a task that a reboot ended. Records of older agents lack them.
+// `task_status` label the same events. All are of the boot `boot_id`, but those of the stop of
+// a task that a reboot ended. Records of older agents lack them.
 struct task_boot_times {
 	struct boot_time created, pull_started, started;
-	// The drain of its targets began then: when it was first asked to stop, or to drain for a
-	// shorter time.
-	struct boot_time stop_requested;
+	struct boot_time stop_requested; // the first time
+	struct boot_time drain_started;  // when a stop last set the time that it may take
 	struct boot_time execution_stopped, stopped;
 };
 

@@ -68,6 +68,17 @@ def test_the_same_task_again_is_the_task_as_it_is(network):
     assert network.put("/v1/tasks/t", task()).expect(200)["status"]["lastStatus"] == "STOPPED"
 
 
+def test_the_order_of_variables_is_none(network):
+    variables = [{"name": name, "value": name.lower()} for name in ("B", "A", "C")]
+    network.run_task("t", task(shell("main", IDLE, environment=variables)))
+    network.put("/v1/tasks/t", task(shell("main", IDLE, environment=variables[::-1]))).expect(200)
+    other = [*variables[::-1][:2], {"name": "B", "value": "other"}]
+    differs = network.put("/v1/tasks/t", task(shell("main", IDLE, environment=other)))
+    differs.expect(409)
+    assert differs.pointers == ["/containerDefinitions/0/environment/2/value"]
+    network.stop_task("t")
+
+
 def test_an_essential_exit_stops_the_task(network):
     network.put("/v1/tasks/t", task(shell("main", "exit 3"), shell("side", IDLE, essential=False))).expect(201)
     stopped = network.wait_task("t", is_stopped)["status"]

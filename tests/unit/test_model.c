@@ -421,30 +421,6 @@ static void test_rule_ids_are_stable(void **state)
 
 // ---------------------------------------------------------------- differences
 
-static void test_diff(void **state)
-{
-	scoped(arena_release) struct arena arena = {0};
-	const char *const *pointers;
-	struct error err = {0};
-	size_t count;
-
-	(void)state;
-	assert_int_equal(model_diff("{\"a\":1,\"b\":[1,2,{\"c\":\"x\"}],\"d\":{}}",
-				    "{\"d\":{\"e/f\":1},\"b\":[1,3,{\"c\":\"x\"},4],\"a\":1}",
-				    &arena, &pointers, &count, &err),
-			 0);
-	assert_int_equal(count, 3);
-	assert_string_equal(pointers[0], "/b/1");
-	assert_string_equal(pointers[1], "/b/3");
-	assert_string_equal(pointers[2], "/d/e~1f");
-	assert_int_equal(model_diff("{\"a\":1}", "{}", &arena, &pointers, &count, &err), 0);
-	assert_int_equal(count, 1);
-	assert_string_equal(pointers[0], "/a");
-	assert_int_equal(model_diff("{}", "{}", &arena, &pointers, &count, &err), 0);
-	assert_int_equal(count, 0);
-	assert_int_equal(model_diff("{}", "{", &arena, &pointers, &count, &err), -EINVAL);
-}
-
 static void test_mutable(void **state)
 {
 	(void)state;
@@ -489,7 +465,6 @@ int main(void)
 		cmocka_unit_test(test_links_of_what_is_sound),
 		cmocka_unit_test(test_rules),
 		cmocka_unit_test(test_rule_ids_are_stable),
-		cmocka_unit_test(test_diff),
 		cmocka_unit_test(test_mutable),
 		cmocka_unit_test(test_kinds),
 	};
