@@ -213,22 +213,42 @@ static struct ipam_counts counts_with(const struct ipam *ipam, uint32_t cooling)
 	};
 }
 
+static int no_address(const struct ipam *ipam, struct error *err)
+{
+	struct ipam_counts counts = counts_with(ipam, (uint32_t)ipam->heap_count);
+
+	return error_set(err, ENOSPC,
+			 "subnet %s: no free address: %u used, %u reserved, %u cooling",
+			 ipam->subnet_id, counts.used, counts.reserved, counts.cooling);
+}
+
 int ipam_lease(struct ipam *ipam, int64_t now_ms, uint32_t *ret_address, struct error *err)
 {
-	struct ipam_counts counts;
 	uint32_t offset;
 
 	cooling_expire(ipam, now_ms);
-	counts = counts_with(ipam, (uint32_t)ipam->heap_count);
-	if (counts.free == 0)
-		return error_set(err, ENOSPC,
-				 "subnet %s: no free address: %u used, %u reserved, %u cooling",
-				 ipam->subnet_id, counts.used, counts.reserved, counts.cooling);
+	if (counts_with(ipam, (uint32_t)ipam->heap_count).free == 0)
+		return no_address(ipam, err);
 	offset = scan(ipam, ipam->next);
 	if (offset == ipam->size)
 		offset = scan(ipam, 0);
 	take(ipam, offset);
 	ipam->next = (offset + 1) % ipam->size;
+	*ret_address = ipam->block.base + offset;
+	return 0;
+}
+
+int ipam_lease_resting(struct ipam *ipam, int64_t latest_ms, uint32_t *ret_address,
+		       struct error *err)
+{
+	uint32_t offset;
+
+	if (ipam->heap_count == 0 || ipam->heap[0].until_ms > latest_ms)
+		return no_address(ipam, err);
+	offset = ipam->heap[0].offset;
+	heap_remove(ipam, 0);
+	bit_clear(ipam->cooling_map, offset);
+	take(ipam, offset);
 	*ret_address = ipam->block.base + offset;
 	return 0;
 }

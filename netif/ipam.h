@@ -97,6 +97,11 @@ void ipam_free(struct ipam *ipam);
 // Amortised O(1); O(log n) in the number of cooling addresses.
 int ipam_lease(struct ipam *ipam, int64_t now_ms, uint32_t *ret_address, struct error *err);
 
+// For when no subnet has a free one: the address that has rested longest of those whose time is up
+// by `latest_ms`. A shorter rest is better than a task that cannot start. -ENOSPC as above.
+int ipam_lease_resting(struct ipam *ipam, int64_t latest_ms, uint32_t *ret_address,
+		       struct error *err);
+
 // Leases this address: how leases in the records are taken up again after a
 // restart, and how a fixed address is asked for. A cooling address is given too:
 // its last owner may have it back. -ERANGE outside the block, -EPERM reserved,

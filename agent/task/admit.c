@@ -128,9 +128,8 @@ static const char *choose_eni_id(struct arena *arena)
 			    (unsigned long long)bits[1] & 0xf);
 }
 
-// The subnet that had a free address, or NULL and the error of the last one.
-static struct network_subnet *lease_address(struct engine *engine, const struct task_spec *spec,
-					    uint32_t *ret_address, struct error *err)
+static struct network_subnet *lease_from(struct engine *engine, const struct task_spec *spec,
+					 bool resting, uint32_t *ret_address, struct error *err)
 {
 	for (uint32_t i = 0; i < spec->subnet_count; i++) {
 		struct network_subnet *subnet = network_subnet_find(engine, spec->subnets[i]);
@@ -140,13 +139,25 @@ static struct network_subnet *lease_address(struct engine *engine, const struct 
 				  spec->subnets[i]);
 			return NULL;
 		}
-		if (ipam_lease(subnet->ipam, network_lease_ms(engine, subnet), ret_address, err) ==
-		    0) {
-			error_clear(err); // of a subnet without room before this one
+		if (network_lease_address(engine, subnet, resting, ret_address, err) == 0)
 			return subnet;
-		}
 	}
 	return NULL;
+}
+
+// The first subnet that has a free address, or else one that rests; or NULL and the error of the
+// last one.
+static struct network_subnet *lease_address(struct engine *engine, const struct task_spec *spec,
+					    uint32_t *ret_address, struct error *err)
+{
+	struct error full = {0};
+	struct network_subnet *subnet = lease_from(engine, spec, false, ret_address, &full);
+
+	if (!subnet && full.code == ENOSPC)
+		return lease_from(engine, spec, true, ret_address, err);
+	if (!subnet)
+		*err = full;
+	return subnet;
 }
 
 static int choose_network(struct engine *engine, const struct task_spec *spec, struct arena *arena,
@@ -239,9 +250,9 @@ int task_adopt_identities(struct task *task, struct error *err)
 }
 
 // What spoke with it before a reboot of the host is gone: there is nothing to cool down.
-static unsigned cooldown_seconds(const struct task *task)
+static bool was_used(const struct task *task)
 {
-	return task_is_of_this_boot(task) ? task->engine->config->cooldown_seconds : 0;
+	return task->may_be_linked && task_is_of_this_boot(task);
 }
 
 void task_release_address(struct task *task)
@@ -249,7 +260,7 @@ void task_release_address(struct task *task)
 	const struct task_network *network = &task->status.network;
 
 	network_release_address(task->engine, network->subnet_id, network->private_ipv4_address,
-				cooldown_seconds(task));
+				was_used(task));
 }
 
 void task_return_address(struct task *task)
@@ -264,10 +275,8 @@ void task_return_address(struct task *task)
 void task_record_lease(struct task *task)
 {
 	const struct task_network *network = &task->status.network;
-	unsigned seconds = cooldown_seconds(task);
 
-	if (seconds > 0)
+	if (was_used(task))
 		network_record_lease(task->engine, network->subnet_id,
-				     network->private_ipv4_address,
-				     (int64_t)clock_boot().ms + seconds * 1000LL);
+				     network->private_ipv4_address);
 }

@@ -58,8 +58,7 @@ static int give_back(struct engine *engine, const struct network_balancer *balan
 		return -err->code;
 	if (netif_address_remove(engine->netif, balancer->vpc_id, balancer->address, err) < 0)
 		return -err->code;
-	network_release_address(engine, balancer->subnet_id, balancer->address,
-				engine->config->cooldown_seconds);
+	network_release_address(engine, balancer->subnet_id, balancer->address, true);
 	if (vpc)
 		network_reap(vpc); // its connections, too
 	return 0;
@@ -182,12 +181,11 @@ static int balancer_choose(struct engine *engine, const struct model_object *obj
 	if (!subnet)
 		return error_set(err, EAGAIN, "subnet %s is not ready yet, try again",
 				 object->load_balancer->subnet_id);
+	error_clear(err);
 	if (unrecorded_check(engine, err) < 0) // the address may be one of theirs
 		return -err->code;
-	if (ipam_lease(subnet->ipam, network_lease_ms(engine, subnet), &status.private_ipv4_address,
-		       err) < 0)
+	if (network_lease_address(engine, subnet, true, &status.private_ipv4_address, err) < 0)
 		return -err->code;
-	error_clear(err);
 	object_status_render(&status, &text);
 	*ret_status = arena_strdup(arena, buffer_text(&text));
 	if (dry_run)

@@ -311,9 +311,8 @@ int subnet_apply(struct engine *engine, const char *id, struct error *err)
 	return netif_subnet_ensure(engine->netif, subnet->vpc_id, &subnet->block, err);
 }
 
-// The store remembers it: after a restart it still cools down.
-void network_record_lease(struct engine *engine, const char *subnet_id, uint32_t address,
-			  int64_t until_ms)
+static void record_lease(struct engine *engine, const char *subnet_id, uint32_t address,
+			 int64_t until_ms)
 {
 	char text[IPV4_TEXT_SIZE];
 	struct store_lease lease = {
@@ -324,15 +323,26 @@ void network_record_lease(struct engine *engine, const char *subnet_id, uint32_t
 	engine->recorded = true;
 }
 
+static int64_t cooled_down_ms(const struct engine *engine)
+{
+	return (int64_t)clock_boot().ms + engine->config->cooldown_seconds * 1000LL;
+}
+
+void network_record_lease(struct engine *engine, const char *subnet_id, uint32_t address)
+{
+	if (engine->config->cooldown_seconds > 0)
+		record_lease(engine, subnet_id, address, cooled_down_ms(engine));
+}
+
 void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address,
-			     uint32_t cooldown_seconds)
+			     bool used)
 {
 	struct network_subnet *subnet = network_subnet_find(engine, subnet_id);
-	int64_t until_ms = (int64_t)clock_boot().ms + cooldown_seconds * 1000LL;
+	int64_t until_ms = used ? cooled_down_ms(engine) : 0;
 
-	if (!subnet || !ipam_release(subnet->ipam, address, until_ms) || cooldown_seconds == 0)
-		return;
-	network_record_lease(engine, subnet_id, address, until_ms);
+	if (subnet && ipam_release(subnet->ipam, address, until_ms) && used &&
+	    engine->config->cooldown_seconds > 0)
+		record_lease(engine, subnet_id, address, until_ms);
 }
 
 // --- Security groups ---
@@ -395,19 +405,37 @@ void network_reap_all(struct engine *engine)
 		reaper_flush(&vpc->reaper);
 }
 
-// The reaper ends the tracked connections of released addresses; a new owner of an address must not
-// inherit them. So while a reap is due, the clock of this VPC's addresses stops at the beginning of
-// the last finished reap plus the cool-down: what was released after that beginning goes on
-// cooling.
-int64_t network_lease_ms(struct engine *engine, const struct network_subnet *subnet)
+// The reaper ends the tracked connections of released addresses, and a new owner of an address must
+// not inherit them. Addresses whose time is up by this were released before the last finished reap
+// began, so theirs have ended.
+static int64_t flushed_ms(struct engine *engine, const struct network_subnet *subnet)
 {
 	const struct network_vpc *vpc = network_vpc_find(engine, subnet->vpc_id);
-	int64_t now_ms = (int64_t)clock_boot().ms, reaped_ms;
 
 	if (!vpc || reaper_is_done(&vpc->reaper))
-		return now_ms;
-	reaped_ms = (int64_t)vpc->reaper.reaped.ms + engine->config->cooldown_seconds * 1000LL;
-	return reaped_ms < now_ms ? reaped_ms : now_ms;
+		return INT64_MAX;
+	return (int64_t)vpc->reaper.reaped.ms + engine->config->cooldown_seconds * 1000LL;
+}
+
+int64_t network_lease_ms(struct engine *engine, const struct network_subnet *subnet)
+{
+	int64_t now_ms = (int64_t)clock_boot().ms, latest_ms = flushed_ms(engine, subnet);
+
+	return latest_ms < now_ms ? latest_ms : now_ms;
+}
+
+int network_lease_address(struct engine *engine, const struct network_subnet *subnet, bool resting,
+			  uint32_t *ret_address, struct error *err)
+{
+	struct error none = {0};
+	int result = ipam_lease(subnet->ipam, network_lease_ms(engine, subnet), ret_address, &none);
+
+	if (result == -ENOSPC && resting)
+		return ipam_lease_resting(subnet->ipam, flushed_ms(engine, subnet), ret_address,
+					  err);
+	if (result < 0)
+		*err = none;
+	return result;
 }
 
 void network_keep_namespaces(struct engine *engine)

@@ -233,6 +233,7 @@ int link_apply(void *object, struct error *err)
 		return -err->code;
 	}
 	error_clear(err);
+	task->may_be_linked = true;
 	if (eni_of(task, &eni, err) < 0 || netif_eni_link(task->engine->netif, &eni, err) < 0)
 		return error_wrap(err, "ResourceInitializationError: eni %s",
 				  task->status.network.eni_id);

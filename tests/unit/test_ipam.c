@@ -327,6 +327,28 @@ static void test_adopt_ends_cooling(void **state)
 	ipam_free(ipam);
 }
 
+static void test_the_longest_rested_comes_before_none(void **state)
+{
+	struct ipam *ipam = new_ipam("10.0.1.0/28");
+	struct error err = {0};
+	uint32_t address = 77;
+
+	(void)state;
+	for (int i = 0; i < 11; i++)
+		lease(ipam, 0);
+	assert_true(ipam_release(ipam, ADDRESS(10, 0, 1, 9), 300));
+	assert_true(ipam_release(ipam, ADDRESS(10, 0, 1, 5), 200));
+	assert_int_equal(ipam_lease_resting(ipam, 199, &address, &err), -ENOSPC);
+	assert_int_equal(address, 77);
+	assert_string_equal(err.message,
+			    "subnet web-a: no free address: 9 used, 5 reserved, 2 cooling");
+	assert_int_equal(ipam_lease_resting(ipam, 200, &address, &err), 0);
+	assert_int_equal(address, ADDRESS(10, 0, 1, 5));
+	assert_int_equal(ipam_lease_resting(ipam, 200, &address, &err), -ENOSPC);
+	assert_counts(ipam, 0, 10, 1);
+	ipam_free(ipam);
+}
+
 // Who counts may be ahead of who leases.
 static void test_counting_frees_nothing(void **state)
 {
@@ -450,6 +472,7 @@ int main(void)
 		cmocka_unit_test(test_release_is_strict),
 		cmocka_unit_test(test_adopt),
 		cmocka_unit_test(test_adopt_ends_cooling),
+		cmocka_unit_test(test_the_longest_rested_comes_before_none),
 		cmocka_unit_test(test_counting_frees_nothing),
 		cmocka_unit_test(test_cool),
 		cmocka_unit_test(test_largest_subnet),
