@@ -16,10 +16,11 @@ enum {
 	LONGEST_WAIT_US = 1000000,
 };
 
-void lb_drain_begin(struct lb_member *member, int64_t delay_ms)
+// `left_ms` may be negative: the drain began under a previous agent, and is over.
+void lb_drain_begin(struct lb_member *member, int64_t left_ms)
 {
 	struct lb_vpc *vpc = member->group->vpc;
-	int64_t deadline_us = clock_monotonic_us() + delay_ms * 1000;
+	int64_t deadline_us = clock_monotonic_us() + left_ms * 1000;
 
 	if (member->health.state == LB_STATE_DRAINING) {
 		if (deadline_us < member->drain_deadline_us) // may be shortened, never prolonged

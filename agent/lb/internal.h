@@ -158,7 +158,7 @@ bool lb_vpc_is_changed(const struct lb_vpc *vpc);
 void lb_vpc_flush(struct lb_vpc *vpc, int64_t now_us);
 
 // ---- drain.c
-void lb_drain_begin(struct lb_member *member, int64_t delay_ms);
+void lb_drain_begin(struct lb_member *member, int64_t left_ms);
 void lb_drain_withdrawn(struct lb_vpc *vpc); // a flush succeeded
 void lb_drain_count_ready(struct lb_vpc *vpc);
 void lb_drain_run(struct lb_vpc *vpc, int64_t now_us);

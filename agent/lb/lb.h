@@ -20,7 +20,7 @@
 //     lb_target_register(lb, "tg-1", &target, err); // when the task's containers run
 //     lb_flush(lb);                                 // once per turn
 //     ...
-//     lb_target_deregister(lb, "tg-1", &target, -1, err);   // before SIGTERM
+//     lb_target_deregister(lb, "tg-1", &target, (struct lb_drain){-1, 0}, err); // before SIGTERM
 //     // and wait for LB_EVENT_TARGET_GONE of it
 //
 // Loop: poll lb_poll_fd() for input and wake at lb_next_deadline_us(); then call
@@ -128,11 +128,15 @@ struct lb_target {
 // Registering what is registered is success; a target that drains is taken back.
 int lb_target_register(struct lb *lb, const char *group_id, const struct lb_target *target,
 		       struct error *err);
-// No new connections from the next flush on; gone when its connections are, or after
-// `delay_ms` (-1: the group's). LB_EVENT_TARGET_GONE follows. -ENOENT: it is not there
-// (any more), no event follows.
+struct lb_drain {
+	int64_t delay_ms;   // -1: the group's
+	int64_t elapsed_ms; // of that: the drain began under a previous agent
+};
+
+// No new connections from the next flush on; gone when its connections are, or when the drain is
+// over. LB_EVENT_TARGET_GONE follows. -ENOENT: it is not there (any more), no event follows.
 int lb_target_deregister(struct lb *lb, const char *group_id, const struct lb_target *target,
-			 int64_t delay_ms, struct error *err);
+			 struct lb_drain drain, struct error *err);
 
 // Makes all of it effective. What fails is reported as LB_EVENT_ERROR, once as long as it fails
 // with the same message, and tried again by lb_dispatch() each second.

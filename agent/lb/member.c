@@ -146,15 +146,15 @@ static struct lb_member *member_get(const struct lb *lb, const char *group_id,
 }
 
 int lb_target_deregister(struct lb *lb, const char *group_id, const struct lb_target *target,
-			 int64_t delay_ms, struct error *err)
+			 struct lb_drain drain, struct error *err)
 {
 	struct lb_member *member = member_get(lb, group_id, target, err);
 
 	if (!member)
 		return -err->code;
-	if (delay_ms < 0)
-		delay_ms = (int64_t)member->group->group.drain_seconds * 1000;
-	lb_drain_begin(member, delay_ms);
+	if (drain.delay_ms < 0)
+		drain.delay_ms = (int64_t)member->group->group.drain_seconds * 1000;
+	lb_drain_begin(member, drain.delay_ms - drain.elapsed_ms);
 	lb_check_changed(member);
 	return 0;
 }

@@ -173,6 +173,7 @@ struct task {
 	int64_t adopt_wake_us;   // connects again then; 0: it is connected
 	int64_t adopt_report_us; // its silence is reported then
 	int64_t adopt_kill_us;   // its cell is killed then; 0: the task is not to stop
+	bool may_be_linked;      // its link was up, or may have been under a previous agent
 	bool launched;           // the VMM was started, by this agent or an earlier one
 	bool copied;             // the record beside the cell was written by this agent,
 	enum task_state copied_last, copied_desired; // ... with these states
@@ -318,10 +319,13 @@ int group_apply(struct engine *engine, const char *id, struct error *err);
 void network_free(struct engine *engine);
 struct network_vpc *network_vpc_find(struct engine *engine, const char *id);
 struct network_subnet *network_subnet_find(struct engine *engine, const char *id);
+// Leases a free address of the subnet; when there is none and `resting`, the longest rested.
+int network_lease_address(struct engine *engine, const struct network_subnet *subnet, bool resting,
+			  uint32_t *ret_address, struct error *err);
+// It cools down, unless it was never on a link in this boot of the host.
 void network_release_address(struct engine *engine, const char *subnet_id, uint32_t address,
-			     uint32_t cooldown_seconds);
-void network_record_lease(struct engine *engine, const char *subnet_id, uint32_t address,
-			  int64_t until_ms);
+			     bool used);
+void network_record_lease(struct engine *engine, const char *subnet_id, uint32_t address);
 struct nft_batch *network_batch(struct network_vpc *vpc);
 void network_reap(struct network_vpc *vpc);   // deletes retired ENIs in a janitor, many at once
 void network_reap_all(struct engine *engine); // now

@@ -288,26 +288,37 @@ int targets_apply(void *object, struct error *err)
 	return 0;
 }
 
-// Deregistering again while it drains changes nothing; -ENOENT is the end of it. A guest that
-// has ended serves nobody: its targets are taken out without a drain.
+// A guest that has ended serves nobody: its targets are taken out without a drain. Otherwise the
+// drain goes on from where a previous agent began it.
+static struct lb_drain drain_of(struct task *task)
+{
+	struct boot_time *started = &task->status.boot_times.drain_started;
+	struct lb_drain drain = {.delay_ms = -1};
+
+	if (cell_has_ended(task))
+		return (struct lb_drain){0};
+	if (started->ms == 0) // it was stopped by an agent that did not record this
+		*started = clock_boot();
+	if (task->status.drain_seconds != TASK_DRAIN_DEFAULT)
+		drain.delay_ms = task->status.drain_seconds * 1000LL;
+	drain.elapsed_ms = (int64_t)boot_time_since_ms(clock_boot(), *started);
+	return drain;
+}
+
+// Deregistering again while it drains changes nothing; -ENOENT is the end of it.
 int targets_undo(void *object, struct error *err)
 {
 	struct task *task = object;
-	int64_t delay_ms = task->status.drain_seconds == TASK_DRAIN_DEFAULT
-				   ? -1
-				   : task->status.drain_seconds * 1000LL;
+	struct lb_drain drain = drain_of(task);
 	int result = 0;
 
-	if (cell_has_ended(task))
-		delay_ms = 0;
 	for (uint32_t i = 0; i < task->spec->target_count; i++) {
 		struct lb_target target;
 		int deregistered;
 
 		target_of(task, i, &target);
-		deregistered =
-			lb_target_deregister(task->engine->lb, task->spec->targets[i].target_group,
-					     &target, delay_ms, err);
+		deregistered = lb_target_deregister(
+			task->engine->lb, task->spec->targets[i].target_group, &target, drain, err);
 		if (deregistered == 0)
 			result = WALK_WAIT;
 		else if (deregistered != -ENOENT)

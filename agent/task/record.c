@@ -290,6 +290,7 @@ static int load_task(const struct store_object *stored, void *context)
 	cell_record_prefer(task);
 	if (task->status.last_status == TASK_STOPPED)
 		measure_logs(task);
+	task->may_be_linked = true;
 	task_link(task);
 	return 0;
 }
@@ -423,6 +424,8 @@ void task_turn_down(struct task *task)
 		task->stop_us = clock_monotonic_us();
 		task->status.boot_times.stop_requested = clock_boot();
 	}
+	if (task->status.boot_times.drain_started.ms == 0)
+		task->status.boot_times.drain_started = clock_boot();
 	walk_turn_down(&task->walk);
 	task_ready(task);
 }

@@ -250,7 +250,9 @@ void deregister_task(int task, int64_t delay_ms)
 {
 	struct lb_target target = target_of(task);
 
-	assert_ok(lb_target_deregister(lb, "web", &target, delay_ms, &err), &err);
+	assert_ok(lb_target_deregister(lb, "web", &target, (struct lb_drain){.delay_ms = delay_ms},
+				       &err),
+		  &err);
 	lb_flush(lb);
 }
 

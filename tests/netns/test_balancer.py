@@ -5,6 +5,7 @@ import collections
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 
@@ -120,6 +121,28 @@ def test_a_target_that_drains_is_not_served_again_after_a_restart(outside, vip):
     os.kill(shim, signal.SIGCONT)
     connection.close()
     client.wait_task("a", is_stopped)
+
+
+def test_a_drain_goes_on_after_a_restart(outside, vip):
+    """It began so long ago, under the agent before, that it is over."""
+    client = outside.client
+    client.run_task("a", web_task())
+    wait_healthy(outside, 1)
+    connection = Connection(outside, vip)
+    delay = round(PATIENCE) + 60
+    client.put("/v1/target-groups/web", target_group(delay=delay)).expect(200)
+    client.request("POST", "/v1/tasks/a/stop").expect(200)
+    outside.kill()
+    with sqlite3.connect(outside.state / "penstock.db") as store:
+        (status,) = store.execute("SELECT status FROM objects WHERE kind = 'task'").fetchone()
+        status = json.loads(status)
+        status["bootTimes"]["drainStartedMs"] = max(1, status["bootTimes"]["drainStartedMs"] - delay * 1000)
+        store.execute("UPDATE objects SET status = ? WHERE kind = 'task'", (json.dumps(status),))
+    store.close()
+    outside.start()
+    client.wait_task("a", is_stopped)
+    connection.process.kill()
+    connection.process.wait()
 
 
 def test_a_call_may_shorten_the_drain(outside, vip):

@@ -116,7 +116,8 @@ static void test_drain(void **state)
 	event = await(LB_EVENT_TARGET_GONE, NULL, 0);
 	assert_int_equal(event.open_connections, 0);
 	assert_string_equal(event.target.task_id, "task-0");
-	assert_int_equal(lb_target_deregister(lb, "web", &event.target, 0, &err), -ENOENT);
+	assert_int_equal(lb_target_deregister(lb, "web", &event.target, (struct lb_drain){0}, &err),
+			 -ENOENT);
 
 	// The delay is over first.
 	assert_int_equal(ask(client_fd, &other), 1);
