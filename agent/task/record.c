@@ -259,6 +259,7 @@ int task_take_back(struct task *task, const char *spec, struct error *err)
 	if (put_status(task, spec, err) < 0)
 		return -err->code;
 	task->turn.taken_back = true;
+	task->may_be_linked = true;
 	task_link(task);
 	return 0;
 }
