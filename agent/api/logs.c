@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // GET /v1/tasks/{id}/logs: a container's log, the rotated file first, then the current one.
 //
-// The files hold CRI lines: "2026-01-31T09:08:07.654Z stdout F text"; P instead of F marks a
-// part of a longer line. A follower waits for inotify on the open file; at its end it looks whether
-// the name stands for another file by now, which is what rotation does.
+// A follower waits for inotify on the open file. At its end it looks whether the file became
+// shorter, and whether the name means another file by now, which is what rotation does.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +11,12 @@
 #include <unistd.h>
 
 #include "agent/api/internal.h"
+#include "agent/api/log_lines.h"
 #include "agent/base/scope.h"
-#include "agent/model/writer.h"
 
 enum {
 	SLICE_BYTES = 64 * 1024,
-	LINE_BYTES_MAX = 256 * 1024,      // longer ones are passed on in pieces
+	BEGINNING_BYTES = 64,             // a time stamp and some text: no other file has the same
 	NEW_FILE_RETRY_US = 50 * 1000,    // between a rotation and the next line
 	FIRST_FILE_RETRY_US = 250 * 1000, // before the container has written anything
 };
@@ -25,86 +24,16 @@ enum {
 struct log_stream {
 	struct stream stream; // first
 	const char *container;
-	bool follow, ndjson;
-	bool current;       // fd is the current file, not the rotated one
-	int fd;             // -1: none is open
-	struct buffer line; // not whole yet
+	bool follow;
+	bool current;                    // fd is the current file, not the rotated one
+	int fd;                          // -1: none is open
+	char beginning[BEGINNING_BYTES]; // of that file
+	size_t beginning_length;         // 0: nothing was read of it yet
+	struct log_lines lines;
 	int notify_fd;
 	struct event *notify;
 	struct event *retry; // after a rotation the new file may be a moment late
 };
-
-// --- Lines ---
-
-struct log_line {
-	char *time, *stream, *text;
-	bool partial;
-};
-
-// Cuts a CRI line in place; what is none is text of its own.
-static struct log_line line_parse(char *line)
-{
-	struct log_line parsed = {.time = line};
-	char *tag;
-
-	parsed.stream = strchr(line, ' ');
-	tag = parsed.stream ? strchr(parsed.stream + 1, ' ') : NULL;
-	if (!tag || (tag[1] != 'F' && tag[1] != 'P') || tag[2] != ' ')
-		return (struct log_line){.time = (char *)"", .stream = (char *)"", .text = line};
-	*parsed.stream++ = '\0';
-	*tag = '\0';
-	parsed.partial = tag[1] == 'P';
-	parsed.text = tag + 3;
-	return parsed;
-}
-
-static void line_send(const struct log_stream *log, char *text, struct evbuffer *out)
-{
-	struct log_line line = line_parse(text);
-	scoped(buffer_release) struct buffer json = {0};
-	struct json_writer writer = {.out = &json};
-
-	if (!log->ndjson) {
-		evbuffer_add_printf(out, "%s%s", line.text, line.partial ? "" : "\n");
-		return;
-	}
-	json_object_begin(&writer, NULL);
-	json_string(&writer, "time", line.time);
-	json_string(&writer, "stream", line.stream);
-	json_string(&writer, "text", line.text);
-	json_boolean(&writer, "partial", line.partial);
-	json_object_end(&writer);
-	evbuffer_add_printf(out, "%s\n", buffer_text(&json));
-}
-
-// A NUL, which ends a text here and means nothing in a log, is shown as '?'.
-static void line_add(struct buffer *line, const char *bytes, size_t count)
-{
-	char *at;
-
-	buffer_add(line, bytes, count);
-	for (char *from = line->data + line->length - count;
-	     (at = memchr(from, '\0', (size_t)(line->data + line->length - from))); from = at)
-		*at = '?';
-}
-
-static void bytes_send(struct log_stream *log, const char *bytes, size_t count,
-		       struct evbuffer *out)
-{
-	while (count > 0) {
-		const char *end = memchr(bytes, '\n', count);
-		size_t length = end ? (size_t)(end - bytes) : count;
-
-		line_add(&log->line, bytes, length);
-		if (end || log->line.length > LINE_BYTES_MAX) {
-			buffer_add(&log->line, "", 1); // so that there is something to cut
-			line_send(log, log->line.data, out);
-			log->line.length = 0;
-		}
-		bytes += length + (end ? 1 : 0);
-		count -= length + (end ? 1 : 0);
-	}
-}
 
 // --- Files ---
 
@@ -123,6 +52,42 @@ static void watch_file(struct log_stream *log)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", log->fd);
 	if (log->notify_fd >= 0)
 		inotify_add_watch(log->notify_fd, path, IN_MODIFY | IN_MOVE_SELF);
+}
+
+static ssize_t file_read_on(struct log_stream *log, char *bytes)
+{
+	if (log->beginning_length == 0) {
+		ssize_t count = pread(log->fd, log->beginning, sizeof(log->beginning), 0);
+
+		log->beginning_length = count > 0 ? (size_t)count : 0;
+	}
+	return read(log->fd, bytes, SLICE_BYTES);
+}
+
+static bool begins_as_before(const struct log_stream *log)
+{
+	char bytes[BEGINNING_BYTES];
+	ssize_t count = pread(log->fd, bytes, log->beginning_length, 0);
+
+	return count > 0 && (size_t)count == log->beginning_length &&
+	       memcmp(bytes, log->beginning, log->beginning_length) == 0;
+}
+
+// True when somebody truncated the file (`truncate -s 0`, logrotate's copytruncate): it is shorter
+// than what was read of it, and is read from its beginning again. One that begins as before is not:
+// the shim cuts lines off that it could not write whole, and writes lines of the same length in
+// their place, so there the reader's place stays right.
+static bool file_was_truncated(struct log_stream *log)
+{
+	off_t place = log->fd >= 0 ? lseek(log->fd, 0, SEEK_CUR) : 0;
+	struct stat status;
+
+	if (log->fd < 0 || fstat(log->fd, &status) < 0 || place < 0 || status.st_size >= place ||
+	    begins_as_before(log))
+		return false;
+	log->beginning_length = 0;
+	log_lines_cut(&log->lines);
+	return lseek(log->fd, 0, SEEK_SET) == 0;
 }
 
 // Opens the file that comes next: the current one behind the rotated one, or the current one that
@@ -144,6 +109,7 @@ static bool file_advance(struct log_stream *log)
 		return false;
 	close_fd(&log->fd);
 	log->fd = take_fd(&fd);
+	log->beginning_length = 0;
 	log->current = true;
 	watch_file(log);
 	return true;
@@ -171,18 +137,17 @@ static enum stream_state log_pull(struct stream *stream, struct evbuffer *out)
 	// Asked before reading: what a stopped task wrote is all there then.
 	bool last = !log->follow || task_has_stopped(stream->exchange);
 	scoped_free char *bytes = malloc(SLICE_BYTES);
-	ssize_t count = log->fd >= 0 && bytes ? read(log->fd, bytes, SLICE_BYTES) : 0;
+	ssize_t count = log->fd >= 0 && bytes ? file_read_on(log, bytes) : 0;
 
 	if (count > 0) {
-		bytes_send(log, bytes, (size_t)count, out);
+		log_lines_add(&log->lines, bytes, (size_t)count, out);
 		return STREAM_MORE;
 	}
-	if (count == 0 && file_advance(log))
+	if (count == 0 && (file_was_truncated(log) || file_advance(log)))
 		return STREAM_MORE;
 	if (count == 0 && !last)
 		return STREAM_IDLE;
-	if (log->line.length > 0)
-		bytes_send(log, "\n", 1, out);
+	log_lines_end(&log->lines, out);
 	return count < 0 || !bytes ? STREAM_BROKEN : STREAM_DONE;
 }
 
@@ -203,7 +168,7 @@ static void log_release(struct stream *stream)
 		event_free(log->retry);
 	close_fd(&log->notify_fd);
 	close_fd(&log->fd);
-	buffer_release(&log->line);
+	log_lines_release(&log->lines);
 	free(log);
 }
 
@@ -319,10 +284,10 @@ void handle_task_logs(struct exchange *exchange)
 	log->fd = log->notify_fd = -1;
 	log->container = task ? container_choose(exchange, task) : NULL;
 	if (!log->container || !exchange_query_flag(exchange, "follow", &log->follow) ||
-	    !format_read(exchange, &log->ndjson) || !log_open_first(log)) {
+	    !format_read(exchange, &log->lines.ndjson) || !log_open_first(log)) {
 		log_release(&log->stream);
 		return;
 	}
 	stream_prepare(exchange, &log->stream, &log_ops,
-		       log->ndjson ? "application/x-ndjson" : "text/plain; charset=utf-8");
+		       log->lines.ndjson ? "application/x-ndjson" : "text/plain; charset=utf-8");
 }

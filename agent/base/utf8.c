@@ -43,6 +43,18 @@ size_t utf8_printable_length(const char *text, size_t length)
 	return bytes;
 }
 
+size_t utf8_unfinished(const char *text, size_t length)
+{
+	for (size_t tail = 1; tail <= 3 && tail <= length; tail++) {
+		unsigned char c = (unsigned char)text[length - tail];
+		size_t wanted = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+
+		if ((c & 0xc0) != 0x80) // the last one that is no continuation
+			return c >= 0xc2 && c <= 0xf4 && wanted > tail ? tail : 0;
+	}
+	return 0;
+}
+
 size_t utf8_encode(uint32_t code, char ret_bytes[4])
 {
 	size_t length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;

@@ -12,5 +12,8 @@ size_t utf8_length(const char *text, size_t length);
 // and C1 (U+0080 to U+009F; U+009B begins an escape sequence).
 size_t utf8_printable_length(const char *text, size_t length);
 
+// How many bytes at the end of the text (0 to 3) begin a character of which the rest is missing.
+size_t utf8_unfinished(const char *text, size_t length);
+
 // Encodes a code point; returns the number of bytes.
 size_t utf8_encode(uint32_t code, char ret_bytes[4]);

@@ -11,7 +11,7 @@
 static void add_character(struct buffer *out, const char *text, size_t length)
 {
 	static const char plain[] = "\"\\\b\f\n\r\t", names[] = "\"\\bfnrt";
-	const char *found = strchr(plain, *text);
+	const char *found = *text ? strchr(plain, *text) : NULL;
 
 	if (length == 0) {
 		buffer_adds(out, "?");
@@ -25,10 +25,8 @@ static void add_character(struct buffer *out, const char *text, size_t length)
 	}
 }
 
-static void add_quoted(struct buffer *out, const char *text)
+static void add_quoted(struct buffer *out, const char *text, size_t left)
 {
-	size_t left = strlen(text);
-
 	buffer_adds(out, "\"");
 	while (left > 0) {
 		size_t length = utf8_length(text, left);
@@ -48,7 +46,7 @@ static void begin_value(struct json_writer *writer, const char *name)
 	writer->comma = true;
 	if (!name)
 		return;
-	add_quoted(writer->out, name);
+	add_quoted(writer->out, name, strlen(name));
 	buffer_adds(writer->out, ":");
 }
 
@@ -87,8 +85,13 @@ void json_array_end(struct json_writer *writer)
 
 void json_string(struct json_writer *writer, const char *name, const char *text)
 {
+	json_bytes(writer, name, text, strlen(text));
+}
+
+void json_bytes(struct json_writer *writer, const char *name, const char *text, size_t length)
+{
 	begin_value(writer, name);
-	add_quoted(writer->out, text);
+	add_quoted(writer->out, text, length);
 }
 
 void json_number(struct json_writer *writer, const char *name, int64_t number)

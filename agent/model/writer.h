@@ -28,6 +28,8 @@ void json_object_end(struct json_writer *writer);
 void json_array_begin(struct json_writer *writer, const char *name);
 void json_array_end(struct json_writer *writer);
 void json_string(struct json_writer *writer, const char *name, const char *text);
+// May hold NULs.
+void json_bytes(struct json_writer *writer, const char *name, const char *text, size_t length);
 void json_number(struct json_writer *writer, const char *name, int64_t number);
 void json_boolean(struct json_writer *writer, const char *name, bool value);
 void json_null(struct json_writer *writer, const char *name);

@@ -240,6 +240,22 @@ static void log_write(const struct api_test *test, const char *name, const char 
 	log_write_bytes(test, name, text, strlen(text));
 }
 
+static void log_remove(const struct api_test *test, const char *name)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", test->directory, name);
+	assert_return_code(unlink(path), errno);
+}
+
+static void log_cut(const struct api_test *test, const char *name, size_t length)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", test->directory, name);
+	assert_return_code(truncate(path, (off_t)length), errno);
+}
+
 static void log_rotate(const struct api_test *test, const char *name)
 {
 	char path[256], old[256];
@@ -276,17 +292,64 @@ static void test_logs_are_read(void **state)
 	assert_int_equal(api_test_get(test, "/v1/tasks/none/logs?container=web", NULL), 404);
 }
 
+// Lines of the file, and the texts that a reader of ndjson is given.
+static const struct {
+	const char *lines, *json;
+} parts[] = {
+	{LOG_LINE("P", "caf\xc3") LOG_LINE("F", "\xa9!"), "caf|\xc3\xa9!\n"},
+	{LOG_LINE("P", "\xe2") LOG_LINE("P", "\x82") LOG_LINE("P", "\xac") LOG_LINE("F", ""),
+	 "\xe2\x82\xac|\n"},
+	// Each stream has characters of its own.
+	{LOG_LINE("P", "a\xc3") "2026-01-31T09:08:07.655Z stderr P b\xc3\n" LOG_LINE(
+		 "F", "\xa9") "2026-01-31T09:08:07.656Z stderr F \xa8\n",
+	 "a|b|\xc3\xa9\n|\xc3\xa8\n"},
+	{LOG_LINE("P", "end\xf0\x9f\x98"), "end|???"}, // it ended with half a character
+	{LOG_LINE("P", "\xff\xc3") LOG_LINE("F", "x\xc3"), "?|?x?\n"},
+};
+
+static void add_parts(const char *json, struct buffer *out)
+{
+	for (const char *at = json; (at = strstr(at, "\"text\":\""));) {
+		const char *end = strstr(at += strlen("\"text\":\""), "\",\"partial\":");
+
+		buffer_addf(out, "%s%.*s%s", out->length ? "|" : "", (int)(end - at), at,
+			    strstr(end, "\"partial\":false") == end + 2 ? "\n" : "");
+		at = end;
+	}
+}
+
+static void test_parts_of_a_line_are_cut_between_characters(void **state)
+{
+	const struct api_test *test = *state;
+
+	api_test_make_network(test);
+	assert_int_equal(api_test_put(test, "/v1/tasks/t", TASK, NULL), 201);
+	for (size_t i = 0; i < ARRAY_LENGTH(parts); i++) {
+		scoped(buffer_release) struct buffer given = {0};
+		scoped_free char *json = NULL;
+
+		log_write(test, "t.web.log", parts[i].lines);
+		assert_int_equal(
+			api_test_get(test, "/v1/tasks/t/logs?container=web&format=ndjson", &json),
+			200);
+		add_parts(json, &given);
+		assert_string_equal(buffer_text(&given), parts[i].json);
+		log_remove(test, "t.web.log");
+	}
+}
+
 static void test_a_log_line_does_not_end_at_a_nul(void **state)
 {
 	static const char line[] = LOG_LINE("F", "before\0after");
 	const struct api_test *test = *state;
-	scoped_free char *text = NULL;
+	scoped_free char *json = NULL;
 
 	api_test_make_network(test);
 	assert_int_equal(api_test_put(test, "/v1/tasks/t", TASK, NULL), 201);
 	log_write_bytes(test, "t.web.log", line, sizeof(line) - 1);
-	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs?container=web", &text), 200);
-	assert_non_null(strstr(text, "before?after\n"));
+	assert_int_equal(api_test_get(test, "/v1/tasks/t/logs?container=web&format=ndjson", &json),
+			 200);
+	assert_non_null(strstr(json, "\"before\\u0000after\""));
 }
 
 // A reader must not take what could be read for all there is.
@@ -332,7 +395,7 @@ static void test_log_follower_that_never_reads_is_dropped(void **state)
 static void test_log_follower_sees_growth_rotation_and_the_end(void **state)
 {
 	const struct api_test *test = *state;
-	scoped_free char *turned = NULL, *rest = NULL;
+	scoped_free char *turned = NULL, *truncated = NULL, *rest = NULL;
 	scoped_fd int fd = -1;
 
 	api_test_make_network(test);
@@ -348,6 +411,14 @@ static void test_log_follower_sees_growth_rotation_and_the_end(void **state)
 	turned = api_test_read(fd, "first of the new\n");
 	assert_non_null(strstr(turned, "first of the new\n"));
 	assert_non_null(strstr(turned, "last of the old\n"));
+	// The shim takes back what it could not write whole, and writes it again.
+	log_cut(test, "t.web.log", strlen(LOG_LINE("F", "first of")));
+	log_write(test, "t.web.log", "the new\n" LOG_LINE("F", "more"));
+	api_test_expect_text(fd, "more\n");
+	log_cut(test, "t.web.log", 0);
+	log_write(test, "t.web.log", "2026-01-31T09:08:08.000Z stdout F truncated\n");
+	truncated = api_test_read(fd, "truncated\n");
+	assert_null(strstr(truncated, "new"));
 	assert_int_equal(api_test_status(test, "POST", "/v1/tasks/t/stop"), 200);
 	rest = api_test_read(fd, "0\r\n\r\n");
 	assert_non_null(strstr(rest, "0\r\n\r\n"));
@@ -384,6 +455,7 @@ int main(void)
 		CASE(test_streams_leave_room_for_requests),
 		CASE(test_logs_are_read),
 		CASE(test_a_log_line_does_not_end_at_a_nul),
+		CASE(test_parts_of_a_line_are_cut_between_characters),
 		CASE(test_a_log_that_cannot_be_read_is_cut_off),
 		IMPATIENT_CASE(test_log_follower_that_never_reads_is_dropped),
 		CASE(test_log_follower_sees_growth_rotation_and_the_end),
