@@ -132,27 +132,44 @@ static unsigned parse_head(struct http_reader *reader)
 	for (unsigned i = 0; i < head.count && !status; i++)
 		status = parse_header(reader, &framing, head.fields[i].name, head.fields[i].value);
 	message->body = reader->data + reader->head_length;
+	if (reader->kind == HTTP_RESPONSE && (message->status < 200 || message->status == 204))
+		message->body_length = 0; // whatever the head says (RFC 9112, 6.3)
 	reader->expects_continue = framing.expects_continue && message->body_length;
 	return status;
+}
+
+// RFC 9110, 15.2: interim answers come before the final one, which is what was asked for.
+static bool is_interim(const struct http_reader *reader)
+{
+	return reader->kind == HTTP_RESPONSE && reader->message.status < 200 &&
+	       reader->message.status != 101;
+}
+
+static enum http_progress read_head(struct http_reader *reader)
+{
+	unsigned status;
+
+	reader->head_length = http_head_find(reader->data, reader->length, &reader->scanned);
+	if (reader->head_length > HTTP_HEAD_MAX ||
+	    (!reader->head_length && reader->length >= HTTP_HEAD_MAX))
+		return fault(reader, 431);
+	if (!reader->head_length)
+		return HTTP_PARTIAL;
+	status = parse_head(reader);
+	return status ? fault(reader, status) : HTTP_COMPLETE;
 }
 
 enum http_progress http_reader_next(struct http_reader *reader, struct http_message *ret_message)
 {
 	if (reader->fault_status)
 		return HTTP_FAULT;
-	if (!reader->head_length) {
-		unsigned status;
+	while (!reader->head_length) {
+		enum http_progress progress = read_head(reader);
 
-		reader->head_length =
-			http_head_find(reader->data, reader->length, &reader->scanned);
-		if (reader->head_length > HTTP_HEAD_MAX ||
-		    (!reader->head_length && reader->length >= HTTP_HEAD_MAX))
-			return fault(reader, 431);
-		if (!reader->head_length)
-			return HTTP_PARTIAL;
-		status = parse_head(reader);
-		if (status)
-			return fault(reader, status);
+		if (progress != HTTP_COMPLETE)
+			return progress;
+		if (is_interim(reader))
+			http_reader_consume(reader);
 	}
 	if (reader->length - reader->head_length < reader->message.body_length)
 		return HTTP_PARTIAL;

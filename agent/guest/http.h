@@ -19,8 +19,8 @@
 //     }
 //     if (progress == HTTP_FAULT)          // answer reader.fault_status and close
 //
-// There is always space while next() says HTTP_PARTIAL. Deadlines and the number of
-// connections are the caller's.
+// A response reader reads past interim answers (1xx). There is always space while next() says
+// HTTP_PARTIAL. Deadlines and the number of connections are the caller's.
 #pragma once
 
 #include <stdbool.h>

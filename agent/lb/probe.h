@@ -23,8 +23,8 @@ struct probe_check {
 	uint32_t retry_ms;
 	int fd;             // the attempt's connection, -1: idle
 	int64_t started_us; // the attempt
-	size_t sent, received;
-	char status_line[PROBE_STATUS_LENGTH];
+	size_t sent;
+	struct probe_http http; // the answer so far
 };
 
 // A heap of checks, the one due first on top.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One attempt of a check: connect from the balancer's address; for HTTP send a GET and
-// read the first 13 bytes of the answer. Each attempt has one absolute deadline.
+// read the first 13 bytes of the final answer. Each attempt has one absolute deadline.
 //
 // Eagerness: a new target is tried again after 100, 200, 400 ... ms during its first
 // interval, and failures of that time are not told: a container that needs half a
@@ -19,7 +19,7 @@
 #include "agent/base/scope.h"
 #include "agent/lb/probe.h"
 
-enum { RETRY_FIRST_MS = 100, MATCHER_FIRST = 200 };
+enum { RETRY_FIRST_MS = 100, MATCHER_FIRST = 200, READ_BYTES = 1024 };
 
 static bool command_is_sound(const struct probe_command *command)
 {
@@ -129,7 +129,8 @@ bool probe_attempt_start(struct probe_check *check, int epoll_fd, int64_t now_us
 
 	check->started_us = now_us;
 	check->due_us = now_us + (int64_t)check->timeout_ms * 1000;
-	check->sent = check->received = 0;
+	check->sent = 0;
+	check->http = (struct probe_http){0};
 	check->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (check->fd < 0)
 		return end(check, PROBE_INTERNAL, 0, now_us, ret_result);
@@ -162,16 +163,16 @@ static bool send_request(struct probe_check *check, int epoll_fd, int64_t now_us
 
 static bool read_status(struct probe_check *check, int64_t now_us, struct probe_result *ret_result)
 {
-	ssize_t count = recv(check->fd, check->status_line + check->received,
-			     sizeof(check->status_line) - check->received, 0);
+	char bytes[READ_BYTES];
+	size_t room = probe_http_room(&check->http);
+	ssize_t count = recv(check->fd, bytes, room < sizeof(bytes) ? room : sizeof(bytes), 0);
 	int status;
 
 	if (count < 0 && errno == EAGAIN)
 		return false;
 	if (count <= 0)
 		return end_failed(check, count < 0 ? errno : 0, now_us, ret_result);
-	check->received += (size_t)count;
-	status = probe_http_status(check->status_line, check->received);
+	status = probe_http_take(&check->http, bytes, (size_t)count);
 	if (status == 0)
 		return false;
 	if (status < 0)

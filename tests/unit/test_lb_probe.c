@@ -14,6 +14,22 @@
 #include "agent/base/scope.h"
 #include "agent/lb/probe.h"
 
+static int status_of(const char *bytes, size_t length, size_t piece)
+{
+	struct probe_http http = {0};
+	int status = 0;
+
+	for (size_t at = 0; at < length && status == 0;) {
+		size_t part = probe_http_room(&http);
+
+		part = part < piece ? part : piece;
+		part = part < length - at ? part : length - at;
+		status = probe_http_take(&http, bytes + at, part);
+		at += part;
+	}
+	return status;
+}
+
 static void test_status_line(void **state)
 {
 	static const struct {
@@ -40,13 +56,31 @@ static void test_status_line(void **state)
 		{"X", -EBADMSG},
 		{"HTTP/1.1 -20 ", -EBADMSG},
 		{"HTTP/1.1 200X", -EBADMSG},
+		{"HTTP/1.1 101 Switching Protocols\r\n", 101},
+		{"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\n", 200},
+		{"HTTP/1.1 100 \r\n\r\nHTTP/1.1 103\r\na: b\r\n\r\nHTTP/1.1 404 ", 404},
+		{"HTTP/1.1 100\n\nHTTP/1.0 204\n", 204},
+		{"HTTP/1.1 100\r\n\r\nHTTP/1.1 20", 0},
+		{"HTTP/1.1 103 Early Hints\r\nLink: HTTP/1.1 200 OK\r\n", 0},
+		{"HTTP/1.1 100 \r\n\r\nSSH", -EBADMSG},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LENGTH(cases); i++)
-		assert_int_equal(probe_http_status(cases[i].bytes, strlen(cases[i].bytes)),
-				 cases[i].status);
-	assert_int_equal(probe_http_status("HTTP/1.1\0 200 ", 14), -EBADMSG);
+		for (size_t piece = 1; piece <= 32; piece++)
+			assert_int_equal(status_of(cases[i].bytes, strlen(cases[i].bytes), piece),
+					 cases[i].status);
+	assert_int_equal(status_of("HTTP/1.1\0 200 ", 14, 14), -EBADMSG);
+}
+
+static void test_interim_answers_have_an_end(void **state)
+{
+	char bytes[PROBE_INTERIM_MAX + 64] = "HTTP/1.1 103 \r\nLink: ";
+
+	(void)state;
+	memset(bytes + strlen(bytes), 'x', sizeof(bytes) - strlen(bytes));
+	assert_int_equal(status_of(bytes, PROBE_INTERIM_MAX, SIZE_MAX), 0);
+	assert_int_equal(status_of(bytes, PROBE_INTERIM_MAX + 1, SIZE_MAX), -EBADMSG);
 }
 
 static void test_timers(void **state)
@@ -159,6 +193,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_status_line),
+		cmocka_unit_test(test_interim_answers_have_an_end),
 		cmocka_unit_test(test_timers),
 		cmocka_unit_test(test_eagerness),
 		cmocka_unit_test(test_commands_without_sense),
