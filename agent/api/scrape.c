@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/api/accept.h"
 #include "agent/api/internal.h"
 
 void handle_metrics(struct exchange *exchange)
 {
 	const char *accept = exchange->connection->reader.request.accept;
-	bool openmetrics = accept && strstr(accept, "application/openmetrics-text");
+	bool openmetrics = accept_prefers_openmetrics(accept);
 
 	exchange->scrape = (struct scrape){.wanted = true, .openmetrics = openmetrics};
 	reply_begin(exchange, 200,
