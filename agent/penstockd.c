@@ -21,6 +21,7 @@
 #include "agent/base/process.h"
 #include "agent/base/scope.h"
 #include "agent/base/watchdog.h"
+#include "agent/lock.h"
 #include "agent/model/config.h"
 #include "agent/store/store.h"
 #include "agent/task/task.h"
@@ -236,21 +237,15 @@ static int check_programs(const struct config *config, struct error *err)
 	return 0;
 }
 
-// One agent per install and state directory. A record lock, for that one is not inherited: children
-// of a killed agent do not keep its successor out.
 static int take_lock(struct agent *agent, struct error *err)
 {
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	char path[CONFIG_PATH_MAX + CONFIG_NAME_MAX + 8];
 
 	snprintf(path, sizeof(path), "%s/%s.lock", agent->config.runtime_directory,
 		 agent->config.install);
-	agent->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (agent->lock_fd < 0)
-		return error_errno(err, "open %s", path);
-	if (fcntl(agent->lock_fd, F_SETLK, &lock) < 0)
-		return error_errno(err, "another penstockd of install %s is running (%s)",
-				   agent->config.install, path);
+	if (agent_lock_take(path, &agent->lock_fd, err) < 0)
+		return error_wrap(err, "another penstockd of install %s is there",
+				  agent->config.install);
 	return 0;
 }
 
@@ -359,8 +354,10 @@ static int start(struct agent *agent, struct error *err)
 	return open_api(agent, err);
 }
 
+// The lock goes last: who gets it finds all the rest let go of.
 static void agent_close(struct agent *agent)
 {
+	agent_lock_ending(agent->lock_fd); // before the streams end, which is what a client sees
 	api_close(agent->api);
 	engine_close(agent->engine);
 	if (agent->metrics)

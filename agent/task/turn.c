@@ -44,7 +44,8 @@ static void apply_stop(const struct task_stop_asked *asked, struct task_status *
 	if (!asked->wanted)
 		return;
 	status_stop(status, asked->code, asked->reason);
-	if (asked->drain_seconds < status->drain_seconds || status->boot_times.drain_started.ms == 0)
+	if (asked->drain_seconds < status->drain_seconds ||
+	    status->boot_times.drain_started.ms == 0)
 		status->boot_times.drain_started = asked->time;
 	status->drain_seconds = shorter_drain(asked->drain_seconds, status->drain_seconds);
 	if (status->boot_times.stop_requested.ms == 0)

@@ -137,8 +137,8 @@ class Host:
     # --- the agent ---
 
     def start(self, until="/readyz", **environment):
-        """Starts penstockd and waits until it is ready (or alive: /healthz). nsenter and valgrind exec, so the
-        process we hold is the agent itself."""
+        """Starts penstockd and waits until it is ready (or alive: /healthz; None: not at all). nsenter and valgrind
+        exec, so the process we hold is the agent itself."""
         with open(self.log, "ab") as log:
             self.agent = self.spawn(
                 *WRAPPER,
@@ -149,8 +149,12 @@ class Host:
                 stderr=log,
                 env={**os.environ, **environment},
             )
-        eventually(lambda: self._says_yes(until))
+        if until:
+            self.wait_until(until)
         return self
+
+    def wait_until(self, target):
+        eventually(lambda: self._says_yes(target))
 
     def _says_yes(self, target):
         assert self.agent.poll() is None, f"penstockd ended:\n{self.log_tail()}"

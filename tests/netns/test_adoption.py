@@ -5,8 +5,10 @@ import json
 import os
 import signal
 import sqlite3
-import time
+import subprocess
 import uuid
+
+import pytest
 
 from harness import documents
 from harness.client import container, eventually, is_stopped
@@ -207,6 +209,56 @@ def test_shutdown_stops_tasks_when_asked(host, network):
     assert host.task_pids("t") == []
     host.start()
     assert is_stopped(network.task("t")["status"])
+
+
+# Holds the lock of an agent, which the file says more of, until standard input ends.
+HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+file.write(sys.argv[2])
+file.flush()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hold_lock(make_host):
+    """hold_lock(text): a host whose agent is not started, and a process that holds its lock."""
+    holders = []
+
+    def hold(text):
+        host = make_host()
+        host.stop()
+        lock = host.directory / "run" / f"{host.install}.lock"
+        holder = host.spawn("python3", "-c", HOLDER, lock, text, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        holders.append(holder)
+        assert holder.stdout.readline() == b"\n"
+        return host, holder
+
+    yield hold
+    for holder in holders:
+        holder.stdin.close()
+        holder.wait()
+
+
+def test_an_agent_waits_for_one_that_is_ending(hold_lock):
+    host, holder = hold_lock("ending\n")
+    host.start(until=None)
+    eventually(lambda: "is ending" in host.log_tail())
+    holder.stdin.close()
+    assert holder.wait() == 0
+    host.wait_until("/readyz")
+    host.ctl("shutdown")
+    host.start()  # whenever its predecessor has let go
+
+
+def test_a_second_agent_is_refused(hold_lock):
+    host, holder = hold_lock("")
+    host.start(until=None)
+    assert host.wait_agent() == 1
+    assert f"another penstockd of install {host.install} is there: process {holder.pid} runs" in host.log_tail()
 
 
 def test_no_new_task_while_all_are_stopped(host, network):
