@@ -64,6 +64,7 @@ struct ending {
 	uint32_t timeout_seconds;
 	int result;   // of asking for it
 	bool cut_off; // from the stream, while the agent goes on
+	cJSON *ended; // an object whose members are the ids of the tasks that were reported
 };
 
 static int end_ask(void *context)
@@ -83,13 +84,28 @@ static int end_ask(void *context)
 	return -ECANCELED;
 }
 
-// No object is named "none": all that can come is OVERFLOW.
-static int overflow_note(const char *bytes, size_t count, void *context)
+// Reports each task once, when it has stopped.
+static void ending_take(const char *line, void *context)
 {
-	(void)bytes;
-	(void)count;
-	((struct ending *)context)->cut_off = true;
-	return 0;
+	struct ending *ending = context;
+	scoped(document_release) cJSON *event = cJSON_Parse(line);
+	const cJSON *task = member_at(event, "object");
+	const char *id = member_text(task, "id");
+
+	if (strcmp(member_text(event, "type"), "OVERFLOW") == 0)
+		ending->cut_off = true;
+	if (strcmp(member_text(event, "type"), "PUT") != 0 ||
+	    strcmp(member_text(task, "status.lastStatus"), "STOPPED") != 0 ||
+	    cJSON_HasObjectItem(ending->ended, id))
+		return;
+	cJSON_AddTrueToObject(ending->ended, id);
+	if (!ending->ctl->json)
+		printf("%s stopped: %s\n", id, member_text(task, "status.stoppedReason"));
+}
+
+static int ending_begun(void *context)
+{
+	return end_ask(((struct lines *)context)->context);
 }
 
 static int unwatched(const struct ctl *ctl, const char *why)
@@ -98,23 +114,30 @@ static int unwatched(const struct ctl *ctl, const char *why)
 }
 
 // A follower's stream ends when the agent does: that is how its end is seen. It begins before the
-// agent is asked to end, and so it cannot be that of a successor.
+// agent is asked to end, and so it cannot be that of a successor. It is one of tasks if they are to
+// stop; else no object is named "none", and all that can come is OVERFLOW.
 static int agent_end(const struct ctl *ctl, bool stop_tasks, uint32_t timeout_seconds)
 {
-	struct ending ending = {
-		.ctl = ctl, .stop_tasks = stop_tasks, .timeout_seconds = timeout_seconds};
+	scoped(document_release) cJSON *ended = cJSON_CreateObject();
+	struct ending ending = {.ctl = ctl,
+				.stop_tasks = stop_tasks,
+				.timeout_seconds = timeout_seconds,
+				.ended = ended};
+	struct lines lines = {.take = ending_take, .context = &ending};
 	const struct client_request follow = {
 		.socket_path = ctl->socket_path,
 		.method = "GET",
-		.path = "/v1/events?follow=true&id=none",
-		.begun = end_ask,
-		.receive = overflow_note,
-		.context = &ending,
+		.path = stop_tasks ? "/v1/events?follow=true&kind=task"
+				   : "/v1/events?follow=true&id=none",
+		.begun = ending_begun,
+		.receive = lines_receive,
+		.context = &lines,
 		.timeout_seconds = timeout_seconds,
 	};
 	scoped(client_reply_release) struct client_reply stream = {0};
 	int result = client_perform(&follow, &stream);
 
+	buffer_release(&lines.line);
 	// Other followers must not keep the agent from being ended.
 	if (stream.status == 429 && end_ask(&ending) == 0)
 		return unwatched(ctl, "The agent has as many followers as it takes.");
@@ -153,8 +176,8 @@ const struct verb verb_shutdown = {
 	.summary = "end the agent; tasks go on unless told otherwise",
 	// clang-format off
 	.help = "Returns when the agent has ended. Tasks keep running and a new agent takes them up\n"
-		"again; with --stop-tasks all of them are drained and stopped first, and each is\n"
-		"told.\n"
+		"again; with --stop-tasks all of them are drained and stopped first, and a line says\n"
+		"of each that it has stopped, and why.\n"
 		"\n"
 		"  --stop-tasks         stop all tasks\n"
 		"  --timeout SECONDS    wait no longer (exit code 5); default 0: until it has ended\n"

@@ -167,7 +167,7 @@ def test_no_task_is_asked_about_when_the_agent_is_gone(answer):
     assert asked == ["/v1/tasks/none/stop", "/v1/tasks/one/stop"]
 
 
-FOLLOW, END = "GET /v1/events?follow=true&id=none", "POST /v1/shutdown?stopTasks=true"
+FOLLOW, END = "GET /v1/events?follow=true&kind=task", "POST /v1/shutdown?stopTasks=true"
 FULL = b'HTTP/1.1 429 Too Many Requests\r\n\r\n{"code":"TooManyStreams","message":"full"}'
 OVERFLOW = b'{"type":"OVERFLOW","revision":7}\n'
 

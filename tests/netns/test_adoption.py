@@ -204,7 +204,7 @@ def test_a_group_that_moved_as_the_agent_died_leaves_its_vpc(host, network):
 
 def test_shutdown_stops_tasks_when_asked(host, network):
     network.run_task("t", task())
-    host.ctl("shutdown", "--stop-tasks")
+    assert host.ctl("shutdown", "--stop-tasks").stdout == "t stopped: The agent is shut down\n"
     assert host.wait_agent() == 0
     assert host.task_pids("t") == []
     host.start()
