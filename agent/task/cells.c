@@ -64,6 +64,14 @@ static void record_change(struct task *task, enum status_change change)
 		metadata_refresh(task);
 }
 
+static void clear_shim_error(struct task *task)
+{
+	if (!task->status.shim_error[0])
+		return;
+	task->status.shim_error[0] = '\0';
+	task_changed(task);
+}
+
 void cell_take_status(struct task *task, const struct cell_status *said)
 {
 	enum status_change change =
@@ -71,7 +79,7 @@ void cell_take_status(struct task *task, const struct cell_status *said)
 
 	task->cell = *said;
 	task->adopting = false;
-	task->status.shim_error[0] = '\0';
+	clear_shim_error(task);
 	close_fd(&task->shim.status_fd); // it was executed
 	task->launched = task->launched || said->vmm != VMM_NOT_STARTED;
 	record_change(task, status_change_pass(&task->change_limit, change));
@@ -105,6 +113,7 @@ static void shim_ended(struct task *task)
 	struct error err = {0};
 
 	take_spawn_failure(task);
+	clear_shim_error(task);
 	cell_disconnect(task);
 	if (cell_status_read(&cell, &said, &err) == 0 && said.revision > task->cell.revision)
 		cell_take_status(task, &said);
@@ -305,6 +314,7 @@ void cell_adopt_task(struct task *task)
 	keep_targets(task);
 	if (task->status.desired_status == TASK_STOPPED)
 		walk_turn_down(&task->walk);
+	clear_shim_error(task); // a previous agent's
 	task->adopting = true;
 	task->adopt_wake_us = clock_monotonic_us();
 	task->adopt_report_us = clock_monotonic_us() + silence_us(task);
