@@ -216,3 +216,4 @@ def test_what_is_not_effective_is_told(apply, client):
     assert "vpc/net: NotEffective: " in done.stderr and "nowhere" in done.stderr
     error = json.loads(apply({**VPC, "spec": {**VPC["spec"], "attachments": [lost]}}, options=("-o", "json")).stderr)
     assert (error["object"], error["code"]) == ("vpc/net", "NotEffective") and "nowhere" in error["message"]
+    apply(VPC)  # else fsck, rightly, misses the attachment
