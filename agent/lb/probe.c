@@ -165,10 +165,9 @@ static int run(struct probe *probe)
 int main(void)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.u64 = SOCKET_EVENT};
-	struct probe *probe = calloc(1, sizeof(*probe));
-	int status = 1;
-
+	struct probe *probe;
 	struct error err = {0};
+	int status = 1;
 
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(SIGPIPE, SIG_IGN);
@@ -177,6 +176,7 @@ int main(void)
 		log_error(NULL, "%s", err.message);
 		return 1;
 	}
+	probe = calloc(1, sizeof(*probe));
 	if (!probe)
 		return 1;
 	probe->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
