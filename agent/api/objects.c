@@ -185,6 +185,8 @@ static void put_store(struct put *put)
 	if (result < 0) {
 		store_turn_refuse(exchange->api->store); // a part of it may be written
 		reply_errno(exchange, result == -EDQUOT ? result : -EIO, NULL, &err);
+		// The backend looks at the object again and gives back what it chose for it.
+		exchange->object_changed = true;
 		return;
 	}
 	exchange->acknowledges = true;
@@ -261,6 +263,8 @@ void handle_object_delete(struct exchange *exchange)
 	result = store_object_delete(exchange->api->store, object.kind, object.id, NULL, &err);
 	if (result < 0) {
 		reply_errno(exchange, result == -EDQUOT ? result : -EIO, NULL, &err);
+		// The backend looks at the object again and gives back what it chose for it.
+		exchange->object_changed = true;
 		return;
 	}
 	exchange->acknowledges = true;

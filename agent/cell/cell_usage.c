@@ -8,6 +8,10 @@
 #include "agent/cell/cell.h"
 #include "agent/cell/shim_paths.h"
 
+// The directories belong to the task's uid: a shim that was taken over may fill them with files
+// without end, and they are read in the agent's loop.
+enum { ENTRIES_MAX = 1024 };
+
 static uint64_t directory_bytes(int cell_fd, const char *name)
 {
 	scoped_fd int fd = openat(cell_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -19,7 +23,7 @@ static uint64_t directory_bytes(int cell_fd, const char *name)
 	if (!directory)
 		return 0;
 	fd = -1; // the directory's
-	while ((entry = readdir(directory)))
+	for (int i = 0; i < ENTRIES_MAX && (entry = readdir(directory)); i++)
 		if (fstatat(dirfd(directory), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
 		    S_ISREG(status.st_mode))
 			bytes += (uint64_t)status.st_blocks * 512;

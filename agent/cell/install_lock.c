@@ -89,12 +89,12 @@ int install_lock_keep(const struct cgroup_tree *tree, int *fd, struct error *err
 	const char *root = cgroup_main_root(tree);
 	char directory[CGROUP_PATH_MAX], path[CGROUP_PATH_MAX + 16];
 
-	if (*fd < 0 || !root)
+	if (!root)
 		return 0;
 	cgroup_path(tree, root, NULL, NULL, directory);
 	snprintf(path, sizeof(path), "%s/cgroup.procs", directory);
-	if (is_current(*fd, path))
-		return 0;
+	if (*fd >= 0 && is_current(*fd, path))
+		return 0; // else it was removed, or could not be taken again the last time
 	close_fd(fd);
 	return install_lock_take(tree, fd, err);
 }

@@ -174,6 +174,16 @@ int store_write(struct store *store, enum store_statement which, struct error *e
 
 	if (result < 0)
 		return result;
+	// SQLite ends a transaction by itself when a write finds the disk full, and would commit
+	// each later write of this turn at once. Nothing is written any more in a turn that failed.
+	if (!store->turn_error.code && sqlite3_get_autocommit(store->database)) {
+		error_set(err, EIO, "store: the turn was rolled back by the database");
+		store_turn_fail(store, err);
+	}
+	if (store->turn_error.code) {
+		*err = store->turn_error;
+		return -err->code;
+	}
 	va_start(values, types);
 	scoped_statement statement = bind_list(store, which, err, types, values);
 	va_end(values);

@@ -182,7 +182,7 @@ static int balancer_choose(struct engine *engine, const struct model_object *obj
 		return error_set(err, EAGAIN, "subnet %s is not ready yet, try again",
 				 object->load_balancer->subnet_id);
 	error_clear(err);
-	if (unrecorded_check(engine, err) < 0) // the address may be one of theirs
+	if (engine_records_check(engine, err) < 0) // the address may be in use
 		return -err->code;
 	if (network_lease_address(engine, subnet, true, &status.private_ipv4_address, err) < 0)
 		return -err->code;
@@ -243,6 +243,6 @@ int engine_object_check(struct engine *engine, enum model_kind kind, const char 
 		return -err->code;
 	if (kind == MODEL_LOAD_BALANCER && object)
 		return balancer_choose(engine, object, dry_run, arena, ret_status, err);
-	// Who uses the object is not known while records are lost.
-	return object ? 0 : unrecorded_check(engine, err);
+	// Which tasks use the object is not known while records are lost.
+	return object ? 0 : engine_records_check(engine, err);
 }

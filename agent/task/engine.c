@@ -418,18 +418,22 @@ int engine_start(struct engine *engine, struct error *err)
 	return 0;
 }
 
+int engine_records_check(const struct engine *engine, struct error *err)
+{
+	if (engine->unreadable[0])
+		return error_set(err, EAGAIN,
+				 "the record of task %s cannot be read: what it has of the host "
+				 "may be in use, nothing new is given out",
+				 engine->unreadable);
+	return unrecorded_check(engine, err);
+}
+
 int engine_admits(const struct engine *engine, struct error *err)
 {
 	if (engine->stopping)
 		return error_set(err, EAGAIN,
 				 "stopping: every task is stopped, no new one is taken");
-	if (engine->unreadable[0])
-		return error_set(
-			err, EAGAIN,
-			"the record of task %s cannot be read: what it has of the host may be "
-			"in use, no new task is taken",
-			engine->unreadable);
-	if (unrecorded_check(engine, err) < 0 || store_check_files(engine->store, err) < 0)
+	if (engine_records_check(engine, err) < 0 || store_check_files(engine->store, err) < 0)
 		return -err->code;
 	return room_admits(engine, err);
 }

@@ -137,7 +137,6 @@ struct task_turn {
 	bool entered;
 	bool created, taken_back, deleted;
 	bool recorded; // its status was put
-	bool undone;   // ... in a turn that was rolled back: kept until it is put again
 	struct task_stop_asked stop;
 };
 
@@ -284,6 +283,9 @@ void timer_arm(struct event *timer, int64_t wake_us); // monotonic; INT64_MAX: n
 void task_arm_timer(struct task *task);
 void engine_retire_cell(struct engine *engine,
 			const char *id); // moves its directory out of the way
+// -EAGAIN while a task runs, or may run, whose record is lost or cannot be read: which addresses,
+// uids and objects are in use is not known then.
+int engine_records_check(const struct engine *engine, struct error *err);
 // Whether new tasks are taken: -EAGAIN says why not.
 int engine_admits(const struct engine *engine, struct error *err);
 

@@ -180,9 +180,10 @@ static int put_status(struct task *task, const char *spec, struct error *err)
 	task->status.version++;
 	if (task_put(task, &task->status, spec, err) < 0)
 		return -err->code;
-	if (task->turn.undone && task->status.last_status == TASK_STOPPED)
-		task_record_lease(task); // it went with the turn that was rolled back
-	task->turn.undone = false;
+	// The lease that was put when the task stopped may have gone with a turn that was rolled
+	// back; put again, it is the same.
+	if (task->status.last_status == TASK_STOPPED)
+		task_record_lease(task);
 	task->turn.recorded = true;
 	turn_enter(task);
 	if (task->dirty)

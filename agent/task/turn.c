@@ -168,7 +168,7 @@ static void undo_task(struct task *task)
 		return;
 	}
 	turn_leave(task);
-	task->turn = (struct task_turn){.undone = recorded};
+	task->turn = (struct task_turn){0};
 	if (!recorded)
 		return;
 	task_changed(task);
