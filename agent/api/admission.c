@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <event2/buffer.h>
+
 #include "agent/base/scope.h"
 
 enum {
@@ -74,10 +76,12 @@ static bool is_present(const struct connection *connection)
 	return poll(&peer, 1, 0) == 0;
 }
 
-// Its last reply is sent or being sent: it takes no place any more.
+// The kernel has its last reply: it takes no place any more. One whose client does not read the
+// reply keeps its place, for it holds memory.
 static bool is_leaving(const struct connection *connection)
 {
-	return connection->discard_left > 0 || (connection->answered && !connection->keep);
+	return connection->discard_left > 0 || (connection->answered && !connection->keep &&
+						evbuffer_get_length(connection->output) == 0);
 }
 
 struct census {

@@ -20,7 +20,9 @@ enum {
 	READ_BYTES = 16 * 1024,
 	ACCEPTS_PER_TURN = 32,
 	STRANGERS_MAX = 8,
-	REFUSALS_MAX = 256, // at a time; while there are as many, nobody is accepted
+	// At a time. A client that may write waits for a place then, any other is cut off: it must
+	// not keep those behind it in the backlog from being accepted.
+	REFUSALS_MAX = 256,
 	// A refused client has so long to send a request's head, and to read why.
 	REFUSAL_DEADLINE_MS = 2000,
 	// Of a refused request's body; a client that reads only when it has sent all of it sees
@@ -33,6 +35,7 @@ struct connections {
 	struct connection_limits limits;
 	struct connection_ops ops;
 	struct connection_list list;
+	unsigned count;
 	int listen_fd;
 	struct event *acceptable;
 	struct event *sweep; // pending only while there is something to look at
@@ -74,6 +77,7 @@ static void connection_free(struct connection *connection)
 	if (connection->owner)
 		connections->ops.gone(connection, connections->ops.context);
 	TAILQ_REMOVE(&connections->list, connection, link);
+	connections->count--;
 	event_free(connection->readable);
 	event_free(connection->writable);
 	evbuffer_free(connection->output);
@@ -116,6 +120,10 @@ struct evbuffer *connection_output(struct connection *connection)
 static bool output_write(struct connection *connection)
 {
 	while (evbuffer_get_length(connection->output) > 0) {
+		if (connection->broken) {
+			evbuffer_drain(connection->output, evbuffer_get_length(connection->output));
+			continue;
+		}
 		if (evbuffer_write(connection->output, connection->fd) >= 0 || errno == EINTR)
 			continue;
 		if (errno == EAGAIN) {
@@ -123,7 +131,6 @@ static bool output_write(struct connection *connection)
 			return false;
 		}
 		connection->broken = true;
-		evbuffer_drain(connection->output, evbuffer_get_length(connection->output));
 	}
 	return true;
 }
@@ -312,7 +319,8 @@ static void input_discard(struct connection *connection)
 
 	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (count <= 0 || (size_t)count > connection->discard_left)
+	// 0 would mean that nothing is to be discarded, and the body be read as a request.
+	if (count <= 0 || (size_t)count >= connection->discard_left)
 		connection_free(connection);
 	else
 		connection->discard_left -= (size_t)count;
@@ -356,14 +364,20 @@ static void connection_meet(struct connections *connections, struct connection *
 
 	peer_identify(limits, connection);
 	admit(limits, &connections->list, connection);
+	if (connections->count > 2 * limits->max + REFUSALS_MAX)
+		connection_cut(connection); // too many that only wait for their client to leave
 	if (connection->standing == STANDING_ADMITTED)
 		return;
 	deadline_set(connection, REFUSAL_DEADLINE_MS);
 	same = admission_count(&connections->list, connection->standing);
 	if (connection->standing == STANDING_STRANGER && same > STRANGERS_MAX)
 		connection_cut(connection);
-	if (connection->standing == STANDING_REFUSED && same >= REFUSALS_MAX)
+	if (connection->standing != STANDING_REFUSED || same < REFUSALS_MAX)
+		return;
+	if (connection->access == ACCESS_WRITE)
 		accept_pause(connections, true);
+	else
+		connection_cut(connection);
 }
 
 void connections_add(struct connections *connections, int fd)
@@ -383,6 +397,7 @@ void connections_add(struct connections *connections, int fd)
 	if (!connection->readable || !connection->writable || !connection->output)
 		abort();
 	TAILQ_INSERT_TAIL(&connections->list, connection, link);
+	connections->count++;
 	connection_await(connection);
 	event_add(connection->readable, NULL);
 	// Most clients have sent their request by now: it is read in the same turn. So a burst is
@@ -446,6 +461,7 @@ int connections_listen(struct connections *connections, int fd, struct error *er
 		event_free(connections->acceptable);
 	close_fd(&connections->listen_fd);
 	connections->listen_fd = fd;
+	connections->paused = false;
 	connections->acceptable =
 		event_new(connections->base, fd, EV_READ | EV_PERSIST, on_acceptable, connections);
 	if (!connections->acceptable || event_add(connections->acceptable, NULL) < 0)

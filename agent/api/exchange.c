@@ -170,11 +170,17 @@ static void exchange_abandon(struct exchange *exchange)
 	exchange_finish(exchange);
 }
 
+// A client that has closed its side may still read, but nothing true can be said to it: what was
+// awaited did not come, and a scrape is not whole. So it gets no answer.
 static void on_hangup(evutil_socket_t fd, short what, void *context)
 {
+	struct exchange *exchange = context;
+
 	(void)fd;
 	(void)what;
-	exchange_abandon(context);
+	if (exchange->connection)
+		connection_cut(exchange->connection);
+	exchange_abandon(exchange);
 }
 
 // A connection is not read while its request is being answered, so a peer that leaves while it is
@@ -342,11 +348,20 @@ const struct connection_ops exchange_ops = {
 
 // --- Sending its reply ---
 
+// Any word may stand for the method in a request; the label of a metric must not take any word.
+static const char *method_label(const char *method)
+{
+	for (size_t i = 0; i < api_route_count; i++)
+		if (strcmp(api_routes[i].method, method) == 0)
+			return api_routes[i].method;
+	return "other";
+}
+
 static void observe(const struct exchange *exchange, size_t length)
 {
 	const struct api_backend *backend = exchange->api->backend;
 	const struct api_request_sample sample = {
-		.method = exchange->method,
+		.method = method_label(exchange->method),
 		.route = exchange->route ? exchange->route->pattern : "none",
 		.status = exchange->status,
 		.duration_us = clock_monotonic_us() - exchange->begun_us,

@@ -94,9 +94,14 @@ static int copy_link(int from, int to, const char *name, const struct stat *stat
 
 static int copy_fifo(int to, const char *name, const struct stat *status, struct error *err)
 {
-	if (mkfifoat(to, name, 0600) < 0 ||
-	    fchownat(to, name, status->st_uid, status->st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    fchmodat(to, name, status->st_mode & 07777, 0) < 0)
+	// It is made with its mode: a container that has the volume could put a link in its place,
+	// which fchmodat() would follow.
+	mode_t mask = umask(0);
+	int result = mkfifoat(to, name, status->st_mode & 0777);
+
+	umask(mask);
+	if (result < 0 ||
+	    fchownat(to, name, status->st_uid, status->st_gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return error_errno(err, "make the fifo");
 	return 0;
 }

@@ -42,26 +42,35 @@ static int copy_into(int from_fd, const char *volume_path, struct error *err)
 	return empty > 0 ? init_copy_tree(from_fd, to_fd, err) : empty;
 }
 
+// What stands in the file beside a volume that is locked while it is filled.
+enum { MARK_FILLING = 'c', MARK_FILLED = '1' };
+
 static int fill_volume(int root_fd, const char *volume_path, const char *image_path,
 		       struct error *err)
 {
 	char lock_path[PATH_MAX + 8];
 	scoped_fd int lock_fd = -1, from_fd = -1;
-	struct stat status;
+	char mark = '\0';
 
 	snprintf(lock_path, sizeof(lock_path), "%s.filled", volume_path);
 	lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (lock_fd < 0 || flock(lock_fd, LOCK_EX) < 0 || fstat(lock_fd, &status) < 0)
+	if (lock_fd < 0 || flock(lock_fd, LOCK_EX) < 0 || pread(lock_fd, &mark, 1, 0) < 0)
 		return error_errno(err, "lock the volume");
-	if (status.st_size > 0)
+	if (mark == MARK_FILLED)
 		return 0;
+	if (mark == MARK_FILLING)
+		return error_set(err, EIO, "it was filled in part only, for another container");
+	mark = MARK_FILLING;
+	if (pwrite(lock_fd, &mark, 1, 0) != 1)
+		return error_errno(err, "mark the volume");
 	from_fd = init_rootfs_open(root_fd, image_path, O_RDONLY | O_DIRECTORY);
 	// An image may declare what it does not have, or a file.
 	if (from_fd < 0 && errno != ENOENT && errno != ENOTDIR)
 		return error_errno(err, "open %s of the image", image_path);
 	if (from_fd >= 0 && copy_into(from_fd, volume_path, err) < 0)
 		return error_wrap(err, "copy %s of the image", image_path);
-	return write(lock_fd, "1", 1) == 1 ? 0 : error_errno(err, "mark the volume as filled");
+	mark = MARK_FILLED;
+	return pwrite(lock_fd, &mark, 1, 0) == 1 ? 0 : error_errno(err, "mark the volume");
 }
 
 int init_volumes_fill(int root_fd, const struct container_plan *plan, struct error *err)

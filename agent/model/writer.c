@@ -18,8 +18,11 @@ static void add_character(struct buffer *out, const char *text, size_t length)
 	} else if (found) {
 		buffer_adds(out, "\\");
 		buffer_add(out, &names[found - plain], 1);
-	} else if ((unsigned char)*text < 0x20) {
-		buffer_addf(out, "\\u%04x", (unsigned char)*text);
+	} else if (utf8_printable_length(text, length) == 0) {
+		// U+0000 to U+001F, U+007F; of two bytes U+0080 to U+009F: a terminal obeys them.
+		buffer_addf(out, "\\u%04x",
+			    length == 2 ? 0x80U | ((unsigned char)text[1] & 0x3fU)
+					: (unsigned char)*text);
 	} else {
 		buffer_add(out, text, length);
 	}
