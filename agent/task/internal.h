@@ -416,7 +416,9 @@ int cell_record_load(struct task *task, const char **ret_spec, struct error *err
 void cell_record_prefer(struct task *task);
 
 // unrecorded.c
-int unrecorded_find(struct engine *engine, struct error *err); // at the start
+// Finds cells that no record speaks of: at the start, and once those found before are settled. When
+// none of them may live, the dead ones are removed.
+int unrecorded_find(struct engine *engine, struct error *err);
 // -EAGAIN names the cells, if there are any.
 int unrecorded_check(const struct engine *engine, struct error *err);
 bool is_unrecorded(const struct engine *engine, const char *id);

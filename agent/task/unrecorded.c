@@ -326,6 +326,14 @@ void unrecorded_settle(struct engine *engine)
 	}
 	if (engine->unrecorded)
 		return;
+	// Dead cells were kept until now. They are removed before a new task of the same id can use
+	// their directories.
+	if (unrecorded_find(engine, &err) < 0) {
+		log_error(NULL, "%s", err.message);
+		return;
+	}
+	if (engine->unrecorded)
+		return;
 	log_info(NULL, "every cell has a record again");
 	if (effects_sweep(engine, &err) < 0)
 		log_error(NULL, "sweep: %s", err.message);

@@ -9,7 +9,7 @@ import sqlite3
 
 from harness import documents
 from harness.client import container, eventually, is_stopped
-from harness.documents import shell, task
+from harness.documents import IDLE, shell, task
 from harness.host import program
 
 DATABASE = ("penstock.db", "penstock.db-wal", "penstock.db-shm")
@@ -253,3 +253,21 @@ def test_a_cell_that_does_not_say_what_it_is(host, network):
     assert host.task_pids("t") == [] and not (host.state / "disks/t.img").exists()
     eventually(lambda: host.fsck()[0] == 0)
 
+
+
+def test_dead_cells_are_removed_once_the_living_are_settled(host, network):
+    """Else a new task of the same id would write into the files of the old one."""
+    network.run_task("dead", task(shell("main", "echo first; " + IDLE)))
+    network.wait_log("dead", "first")
+    network.stop_task("dead")
+    run(host)
+    host.kill()
+    lose_database(host)
+    host.start(until="/healthz")
+    assert (host.state / "cells/dead").exists(), "the database may still be restored"
+    host.ctl("adopt", "--end", "t")
+    network.wait_task("t", is_stopped)
+    network.apply(documents.network())
+    network.run_task("dead", task(shell("main", "echo second; " + IDLE)))
+    network.wait_log("dead", "second")
+    assert "first" not in host.ctl("logs", "dead").stdout
