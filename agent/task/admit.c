@@ -246,7 +246,10 @@ int task_adopt_identities(struct task *task, struct error *err)
 
 	if (!subnet)
 		return error_set(err, ENOENT, "subnet %s is not there", network->subnet_id);
-	return ipam_adopt(subnet->ipam, network->private_ipv4_address, err);
+	if (ipam_adopt(subnet->ipam, network->private_ipv4_address, err) < 0)
+		return -err->code;
+	task->leased = true;
+	return 0;
 }
 
 // What spoke with it before a reboot of the host is gone: there is nothing to cool down.
@@ -259,6 +262,8 @@ void task_release_address(struct task *task)
 {
 	const struct task_network *network = &task->status.network;
 
+	if (!task->leased) // the address may be leased to another owner
+		return;
 	network_release_address(task->engine, network->subnet_id, network->private_ipv4_address,
 				was_used(task));
 }
@@ -268,7 +273,7 @@ void task_return_address(struct task *task)
 	const struct task_network *network = &task->status.network;
 	struct network_subnet *subnet = network_subnet_find(task->engine, network->subnet_id);
 
-	if (subnet)
+	if (task->leased && subnet)
 		ipam_return(subnet->ipam, network->private_ipv4_address);
 }
 
@@ -276,7 +281,7 @@ void task_record_lease(struct task *task)
 {
 	const struct task_network *network = &task->status.network;
 
-	if (was_used(task))
+	if (task->leased && was_used(task))
 		network_record_lease(task->engine, network->subnet_id,
 				     network->private_ipv4_address);
 }

@@ -172,6 +172,7 @@ struct task {
 	int64_t adopt_wake_us;   // connects again then; 0: it is connected
 	int64_t adopt_report_us; // its silence is reported then
 	int64_t adopt_kill_us;   // its cell is killed then; 0: the task is not to stop
+	bool leased;             // its address is marked as its own in the subnet
 	bool may_be_linked;      // its link was up, or may have been under a previous agent
 	bool launched;           // the VMM was started, by this agent or an earlier one
 	bool copied;             // the record beside the cell was written by this agent,

@@ -244,6 +244,7 @@ int engine_task_create(struct engine *engine, const struct model_object *object,
 	}
 	task->spec = own.task;
 	task->vmm = engine->vmm;
+	task->leased = true;
 	if (put_status(task, spec, err) < 0) {
 		task_return_address(task);
 		task_free(task);

@@ -271,3 +271,24 @@ def test_dead_cells_are_removed_once_the_living_are_settled(host, network):
     network.run_task("dead", task(shell("main", "echo second; " + IDLE)))
     network.wait_log("dead", "second")
     assert "first" not in host.ctl("logs", "dead").stdout
+
+
+def edit_record(host, name, edit):
+    """The record beside a cell: a line of the spec, a line of the status."""
+    path = host.state / "cells" / name / "record"
+    spec, status = path.read_text().splitlines()
+    path.write_text(f"{spec}\n{json.dumps(edit(json.loads(status)))}\n")
+
+
+def test_a_task_that_is_ended_releases_no_address_of_another(host, network):
+    address = network.run_task("other", task())["status"]["network"]["privateIpv4Address"]
+    run(host)
+    host.kill()
+    edit_record(host, "t", lambda said: {**said, "network": {**said["network"], "privateIpv4Address": address}})
+    lose_row(host)
+    host.start(until="/healthz")
+    host.ctl("adopt", "--end", "t")
+    network.wait_task("t", is_stopped)
+    metrics = network.raw("GET", "/metrics").text
+    for state, count in (("used", 1), ("cooling", 0)):
+        assert f'penstock_ipam_addresses{{subnet="web",state="{state}"}} {count}' in metrics
