@@ -195,6 +195,15 @@ static int balancer_choose(struct engine *engine, const struct model_object *obj
 	return 0;
 }
 
+// The addresses of a balancer that is deleted rest from the commit of its deletion on: the agent
+// may die before the deletion takes effect.
+static void record_leases_of(struct engine *engine, const char *id)
+{
+	for (const struct network_balancer *b = engine->balancers; b; b = b->next)
+		if (strcmp(b->id, id) == 0)
+			network_record_lease(engine, b->subnet_id, b->address);
+}
+
 // --- Target groups ---
 
 static void check_of(const struct target_health_check *spec, struct lb_check *ret_check)
@@ -243,6 +252,12 @@ int engine_object_check(struct engine *engine, enum model_kind kind, const char 
 		return -err->code;
 	if (kind == MODEL_LOAD_BALANCER && object)
 		return balancer_choose(engine, object, dry_run, arena, ret_status, err);
+	if (object)
+		return 0;
 	// Which tasks use the object is not known while records are lost.
-	return object ? 0 : engine_records_check(engine, err);
+	if (engine_records_check(engine, err) < 0)
+		return -err->code;
+	if (kind == MODEL_LOAD_BALANCER && !dry_run)
+		record_leases_of(engine, id);
+	return 0;
 }
