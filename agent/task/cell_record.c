@@ -78,6 +78,21 @@ int cell_record_parse(const char *state_directory, const char *id, struct arena 
 	return 0;
 }
 
+bool cell_is_of_another_task(const struct cell *cell, const struct task_status *status,
+			     const char *boot_id, struct arena *arena)
+{
+	struct error ignored = {0};
+	struct task_status beside = {0};
+	struct cell_remains remains;
+
+	if (cell_record_parse(cell->state_directory, cell->task, arena, NULL, &beside, &ignored) <
+		    0 ||
+	    beside.created_ms == status->created_ms || !beside.boot_id ||
+	    strcmp(beside.boot_id, boot_id) != 0)
+		return false;
+	return cell_remains(cell, &remains, &ignored) < 0 || remains.populated;
+}
+
 int cell_record_load(struct task *task, const char **ret_spec, struct error *err)
 {
 	struct fault_list faults = {.arena = &task->arena};

@@ -64,6 +64,9 @@ static int unreadable(struct check *check, const struct store_object *stored)
 // Cell and disk carry the task's id: they are owned whatever the record says.
 static int own_task(struct check *check, const struct store_object *stored)
 {
+	const struct cell cell = {.tree = &check->tree,
+				  .state_directory = check->config->state_directory,
+				  .task = stored->id};
 	struct task_status status;
 	struct error err = {0};
 	int result = task_status_parse(stored->status, strlen(stored->status), check->arena,
@@ -72,6 +75,8 @@ static int own_task(struct check *check, const struct store_object *stored)
 	own(check, &check->owned.records, stored->id);
 	if (result == 0 && status.last_status == TASK_STOPPED)
 		return 0;
+	if (result == 0 && cell_is_of_another_task(&cell, &status, check->boot_id, check->arena))
+		return 0; // an old copy of the database: find_unrecorded() finds the cell
 	own(check, &check->owned.kinds[MODEL_TASK], stored->id);
 	if (result < 0)
 		return unreadable(check, stored);

@@ -420,6 +420,9 @@ void cell_record_prefer(struct task *task);
 // Finds cells that no record speaks of: at the start, and once those found before are settled. When
 // none of them may live, the dead ones are removed.
 int unrecorded_find(struct engine *engine, struct error *err);
+// A living cell is of a later task of the same id than the one that was loaded: then the cell is
+// one without a record, and the task is not taken up.
+bool unrecorded_replaces(struct task *task);
 // -EAGAIN names the cells, if there are any.
 int unrecorded_check(const struct engine *engine, struct error *err);
 bool is_unrecorded(const struct engine *engine, const char *id);

@@ -290,6 +290,10 @@ static int load_task(const struct store_object *stored, void *context)
 		return 0;
 	}
 	task->spec = object.task;
+	if (unrecorded_replaces(task)) {
+		task_free(task);
+		return 0;
+	}
 	cell_record_prefer(task);
 	if (task->status.last_status == TASK_STOPPED)
 		measure_logs(task);

@@ -15,6 +15,7 @@
 
 #include "agent/base/log.h"
 #include "agent/base/scope.h"
+#include "agent/task/cell_record.h"
 #include "agent/task/internal.h"
 
 static struct unrecorded_cell *unrecorded_lookup(const struct engine *engine, const char *id)
@@ -101,6 +102,19 @@ static struct unrecorded_cell *unrecorded_add(struct engine *engine, const char 
 	return cell;
 }
 
+// By its id alone the cell would be taken for this task's, and killed because the recorded shim is
+// gone.
+bool unrecorded_replaces(struct task *task)
+{
+	const struct cell cell = cell_of(task->engine, task->id);
+
+	if (task->status.last_status == TASK_STOPPED ||
+	    !cell_is_of_another_task(&cell, &task->status, task->engine->boot_id, &task->arena))
+		return false;
+	unrecorded_add(task->engine, task->id);
+	return true;
+}
+
 // One that was found at the start, or that came to light since.
 static struct unrecorded_cell *unrecorded_get(struct engine *engine, const char *id)
 {
@@ -134,7 +148,7 @@ int unrecorded_find(struct engine *engine, struct error *err)
 	for (size_t i = 0; i < count; i++) {
 		bool stopped;
 
-		if (has_record(engine, ids[i], &stopped))
+		if (is_unrecorded(engine, ids[i]) || has_record(engine, ids[i], &stopped))
 			continue;
 		if (may_live(engine, ids[i]))
 			unrecorded_add(engine, ids[i]);

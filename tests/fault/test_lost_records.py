@@ -5,6 +5,7 @@ named everywhere, and is taken back or ended on an operator's word."""
 import json
 import os
 import re
+import shutil
 import sqlite3
 
 from harness import documents
@@ -253,6 +254,36 @@ def test_a_cell_that_does_not_say_what_it_is(host, network):
     assert host.task_pids("t") == [] and not (host.state / "disks/t.img").exists()
     eventually(lambda: host.fsck()[0] == 0)
 
+
+
+def copy_database(source, destination):
+    destination.mkdir(exist_ok=True)
+    for name in DATABASE:
+        (destination / name).unlink(missing_ok=True)
+        if (source / name).exists():
+            shutil.copy(source / name, destination / name)
+
+
+def test_an_old_copy_that_has_an_earlier_task_of_the_same_id(host, network):
+    run(host)
+    host.stop()
+    copy_database(host.state, host.directory / "copy")
+    host.start()
+    network.stop_task("t")
+    network.delete("/v1/tasks/t").expect(204)
+    before = run(host)
+    started = network.task("t")["status"]["startedAt"]
+    host.kill()
+    copy_database(host.directory / "copy", host.state)
+    host.start(until="/healthz")
+    assert expect_left_alone(host, before)["missing"] == []
+    host.ctl("adopt", "t")
+    after = network.task("t")["status"]
+    assert (after["lastStatus"], after["startedAt"]) == ("RUNNING", started)
+    assert what_it_has(host) == before
+    assert container(network.stop_task("t")["status"], "main")["exitCode"] == 3
+    assert bills(host) == ["t", "t"]
+    eventually(lambda: host.fsck()[0] == 0)
 
 
 def test_dead_cells_are_removed_once_the_living_are_settled(host, network):
