@@ -248,6 +248,16 @@ static void kill_silent(struct task *task)
 	shim_ended(task);
 }
 
+// The drain of a task that is to stop begins, or goes on, although its walk does not run.
+static bool is_draining(struct task *task)
+{
+	struct error ignored = {0};
+
+	return task->status.desired_status == TASK_STOPPED &&
+	       task->status.progress[STEP_TARGETS].applied &&
+	       targets_undo(task, &ignored) == WALK_WAIT;
+}
+
 static bool is_due(int64_t time_us, int64_t now_us)
 {
 	return time_us != 0 && now_us >= time_us;
@@ -270,6 +280,7 @@ int64_t cell_adopt_wake_us(const struct task *task)
 void cell_adopt_again(struct task *task)
 {
 	int64_t now_us = clock_monotonic_us();
+	bool draining;
 
 	if (task->channel_fd < 0 && is_due(task->adopt_wake_us, now_us))
 		connect_again(task);
@@ -277,6 +288,9 @@ void cell_adopt_again(struct task *task)
 		return;
 	if (task->status.desired_status == TASK_STOPPED && task->adopt_kill_us == 0)
 		task->adopt_kill_us = now_us + silence_us(task);
+	draining = is_draining(task);
+	if (draining && is_due(task->adopt_kill_us, now_us))
+		task->adopt_kill_us = now_us + ADOPT_RETRY_US;
 	if (is_due(task->adopt_kill_us, now_us))
 		kill_silent(task);
 	else if (!task->status.shim_error[0] && is_due(task->adopt_report_us, now_us))

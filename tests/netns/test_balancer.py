@@ -123,6 +123,25 @@ def test_a_target_that_drains_is_not_served_again_after_a_restart(outside, vip):
     client.wait_task("a", is_stopped)
 
 
+def test_a_drain_is_waited_for_although_the_shim_is_silent(outside, vip):
+    client = outside.client
+    shim = client.run_task("a", web_task())["status"]["shim"]["pid"]
+    wait_healthy(outside, 1)
+    connection = Connection(outside, vip)
+    client.put("/v1/target-groups/web", target_group(delay=3600)).expect(200)
+    client.request("POST", "/v1/tasks/a/stop").expect(200)
+    os.kill(shim, signal.SIGSTOP)
+    outside.kill()
+    outside.config.write_text(outside.config.read_text() + "guest_silence_seconds = 1\n")
+    outside.start(until="/healthz")
+    # The report and the end of the cell were due at once.
+    eventually(lambda: "does not speak" in outside.log.read_text())
+    assert [target["targetHealth"]["state"] for target in targets(outside)] == ["draining"]
+    assert not is_stopped(client.get("/v1/tasks/a")["status"])
+    connection.close()
+    client.wait_task("a", is_stopped)
+
+
 def test_a_drain_goes_on_after_a_restart(outside, vip):
     """It began so long ago, under the agent before, that it is over."""
     client = outside.client
