@@ -194,11 +194,15 @@ static void hold_attachments(struct network_vpc *vpc, const struct vpc_spec *spe
 		engine_object_changed(engine, MODEL_VPC, vpc->id);
 }
 
-// Its link was set up and nothing undoes it at present.
+// Its link was set up and nothing undoes it at present. The walk of a task that is being adopted
+// says nothing yet: there the record counts.
 static bool is_linked(const struct task *task, const struct network_vpc *vpc)
 {
-	return task_is_of_vpc(task, vpc) && !task->adopting && task->walk.direction == WALK_UP &&
-	       task->walk.standing > STEP_LINK;
+	if (!task_is_of_vpc(task, vpc))
+		return false;
+	if (task->adopting)
+		return task->status.progress[STEP_LINK].applied;
+	return task->walk.direction == WALK_UP && task->walk.standing > STEP_LINK;
 }
 
 static void hold_eni(struct task *task, struct losses *losses)

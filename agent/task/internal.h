@@ -491,6 +491,8 @@ bool task_is_of_vpc(const struct task *task, const struct network_vpc *vpc); // 
 // All tasks of the VPC: the rules of others may be gone with its table. And those that wait for it.
 void policy_again(struct network_vpc *vpc);
 void policy_retry(struct network_vpc *vpc);
+// Of a task that is being adopted, whose walk does not run: sets its member again if it is gone.
+void policy_keep(struct task *task);
 int link_apply(void *object, struct error *err);
 int link_undo(void *object, struct error *err);
 

@@ -94,16 +94,12 @@ static int policy_sent(struct task *task, struct network_vpc *vpc)
 	return WALK_WAIT;
 }
 
-static int set_policy(struct task *task, struct error *err)
+// 1: it was missing, and is in the batch of this round.
+static int set_member(struct task *task, struct network_vpc *vpc, struct error *err)
 {
-	struct network_vpc *vpc = network_vpc_find(task->engine, task->status.network.vpc_id);
 	struct netif_eni eni;
 	struct sg_member member;
 
-	if (task->policy == POLICY_SENT)
-		return WALK_WAIT;
-	if (task->policy == POLICY_DONE)
-		return take_policy_result(task, err);
 	if (eni_of(task, &eni, err) < 0)
 		return -err->code;
 	if (!vpc)
@@ -113,7 +109,30 @@ static int set_policy(struct task *task, struct error *err)
 		return 0;
 	if (sg_member_set(vpc->sg, network_batch(vpc), &member, err) < 0)
 		return -err->code;
-	return policy_sent(task, vpc);
+	return 1;
+}
+
+static int set_policy(struct task *task, struct error *err)
+{
+	struct network_vpc *vpc = network_vpc_find(task->engine, task->status.network.vpc_id);
+	int result;
+
+	if (task->policy == POLICY_SENT)
+		return WALK_WAIT;
+	if (task->policy == POLICY_DONE)
+		return take_policy_result(task, err);
+	result = set_member(task, vpc, err);
+	return result == 1 ? policy_sent(task, vpc) : result;
+}
+
+void policy_keep(struct task *task)
+{
+	struct network_vpc *vpc = network_vpc_find(task->engine, task->status.network.vpc_id);
+	struct error ignored = {
+		0}; // it is tried again when the task is ready, and when it is adopted
+
+	if (task->status.progress[STEP_POLICY].applied)
+		set_member(task, vpc, &ignored);
 }
 
 // What runs is not ended for a fault of its VPC, which others mend: without rules nothing of it
@@ -210,7 +229,8 @@ int eni_repair(struct task *task, unsigned *ret_faults, struct error *err)
 	*ret_faults = faults;
 	result = check_interface(task, &eni, faults, err);
 	if (result == -ENOENT) {
-		stop_without_interface(task, err);
+		if (!task->adopting) // else the step `link` looks again once the shim speaks
+			stop_without_interface(task, err);
 		error_clear(err);
 		return 0;
 	}

@@ -402,6 +402,8 @@ void task_advance(struct task *task)
 {
 	if (task->adopting)
 		cell_adopt_again(task);
+	if (task->adopting)
+		policy_keep(task);
 	if (task->status.last_status == TASK_STOPPED || task->adopting) {
 		task_arm_timer(task);
 		return;

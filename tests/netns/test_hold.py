@@ -2,6 +2,7 @@
 """What was plumbed and then removed by somebody else is made again: links, addresses, routes, neighbours."""
 
 import os
+import signal
 import time
 
 from harness import documents
@@ -176,3 +177,21 @@ def test_nothing_of_a_vpc_leaves_by_its_default_route(host):
     assert "10.0.9.9 } counter packets 0 " in counters, counters
     assert "10.1.9.9 counter packets 1 " in counters, "what is not the VPC's does leave"
     host.client.stop_task("t")
+
+
+def test_a_task_whose_shim_is_silent_stays_plumbed(host, network):
+    status = network.run_task("t", task())["status"]
+    interface, address = (status["network"][name] for name in ("interfaceName", "privateIpv4Address"))
+    nft = ("nsenter", f"--net=/run/netns/penstock-{host.install}-net", "--", "nft")
+    rules = host.run(*nft, "--stateless", "list", "table", "inet", "penstock").stdout
+    assert interface in rules
+    os.kill(status["shim"]["pid"], signal.SIGSTOP)
+    host.restart(until="/healthz")
+    damage_and_wait(host, "silent", ("route", "delete", f"{address}/32"), ("neigh", "delete", address, "dev", interface))
+    host.run(*nft, "flush", "ruleset")
+    eventually(lambda: interface in host.run(*nft, "list", "table", "inet", "penstock", check=False).stdout)
+    assert network.task("t")["status"]["lastStatus"] == "RUNNING"
+    assert "not taken up yet: 1" in network.raw("GET", "/readyz").text, "the shim is silent all the time"
+    os.kill(status["shim"]["pid"], signal.SIGCONT)
+    eventually(lambda: network.raw("GET", "/readyz").status == 200)
+    assert network.stop_task("t")["status"]["stopCode"] == "UserInitiated"
