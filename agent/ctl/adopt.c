@@ -107,7 +107,12 @@ const struct verb verb_adopt = {
 		"  --end    stop the tasks instead, in order and metered; a cell whose copy cannot be\n"
 		"           read is killed\n"
 		"\n"
-		"Example: penstockctl apply -f network.json && penstockctl adopt web-1 web-2",
+		"While there is such a task no load balancer is taken either: apply these again at last.\n"
+		"\n"
+		"Example:\n"
+		"  penstockctl apply -f network.json      the load balancers in it are refused\n"
+		"  penstockctl adopt web-1 web-2\n"
+		"  penstockctl apply -f network.json",
 	// clang-format on
 	.run = run_adopt,
 };

@@ -8,6 +8,7 @@
 #include "agent/base/process.h"
 #include "agent/base/scope.h"
 #include "agent/ctl/ctl.h"
+#include "agent/model/status.h"
 
 // "2/3": containers that run.
 static void containers_text(const cJSON *task, char *text, size_t size)
@@ -85,11 +86,10 @@ static void add_task(struct table *table, const cJSON *task)
 static const struct {
 	const char *name, *path;
 } filters[] = {
-	{"status", "status.lastStatus"},
-	{"health", "status.healthStatus"},
-	{"family", "spec.family"},
-	{"vpc", "status.network.vpcId"},
-	{"subnet", "status.network.subnetId"},
+	{"status", "status.lastStatus"}, // first: its values are checked
+
+	{"health", "status.healthStatus"}, {"family", "spec.family"},
+	{"vpc", "status.network.vpcId"},   {"subnet", "status.network.subnetId"},
 	{"code", "status.stopCode"},
 };
 
@@ -110,13 +110,28 @@ static int filter_next(const char *text, const char **ret_value, const char **re
 	return -1;
 }
 
+// "RUNNING", in any case.
+static bool is_state(const char *text, size_t length)
+{
+	for (int state = 0; state < TASK_STATE_COUNT; state++) {
+		const char *name = task_state_name((enum task_state)state);
+
+		if (strlen(name) == length && strncasecmp(name, text, length) == 0)
+			return true;
+	}
+	return false;
+}
+
 static bool filter_is_valid(const char *text)
 {
 	const char *value, *end = text;
 
-	for (; text; text = *end ? end + 1 : NULL)
-		if (filter_next(text, &value, &end) < 0)
+	for (; text; text = *end ? end + 1 : NULL) {
+		int filter = filter_next(text, &value, &end);
+
+		if (filter < 0 || (filter == 0 && !is_state(value, (size_t)(end - value))))
 			return false;
+	}
 	return true;
 }
 
@@ -204,10 +219,11 @@ static int run_ps(const struct ctl *ctl, int argc, char **argv)
 
 	options_take(&verb_ps, argc, argv, options, ARRAY_LENGTH(options));
 	if (!filter_is_valid(selection.filter))
-		return usage_error(&verb_ps,
-				   "--filter takes NAME=VALUE[,...] with the names status, health, "
-				   "family, vpc, subnet and code, not ",
-				   selection.filter);
+		return usage_error(
+			&verb_ps,
+			"--filter takes NAME=VALUE[,...] with the names status (a state: "
+			"RUNNING), health, family, vpc, subnet and code, not ",
+			selection.filter);
 	selection.all = selection.all || selection.filter || ctl->json;
 	result = document_get(ctl, "/v1/tasks", &tasks);
 	if (result != EXIT_DONE)

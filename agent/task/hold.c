@@ -31,6 +31,7 @@ enum {
 	REPAIRS_PER_LOOK = 64, // of ENIs, about 0.2 ms each; the rest is for the next look
 	REPORTED_LOSSES_MAX = 3,
 	REPORT_INTERVAL_US = 5000000,
+	FAULTS_TEXT_SIZE = 64,
 };
 
 // What a look found lost, and repaired.
@@ -205,8 +206,28 @@ static bool is_linked(const struct task *task, const struct network_vpc *vpc)
 	return task->walk.direction == WALK_UP && task->walk.standing > STEP_LINK;
 }
 
+// "neighbour, route"
+static const char *faults_text(unsigned faults, char text[FAULTS_TEXT_SIZE])
+{
+	static const struct {
+		unsigned fault;
+		const char *name;
+	} names[] = {{NETIF_ENI_DOWN, "link"},
+		     {NETIF_ENI_NO_NEIGHBOUR, "neighbour"},
+		     {NETIF_ENI_NO_ROUTE, "route"}};
+	size_t length = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < ARRAY_LENGTH(names); i++)
+		if (faults & names[i].fault)
+			length += (size_t)snprintf(text + length, FAULTS_TEXT_SIZE - length, "%s%s",
+						   length > 0 ? ", " : "", names[i].name);
+	return text;
+}
+
 static void hold_eni(struct task *task, struct losses *losses)
 {
+	char what[FAULTS_TEXT_SIZE];
 	const char *eni_id = task->status.network.eni_id;
 	struct error err = {0};
 	unsigned faults = 0;
@@ -215,9 +236,7 @@ static void hold_eni(struct task *task, struct losses *losses)
 	if (result < 0)
 		lose(losses, "%s of task %s (%.150s)", eni_id, task->id, err.message);
 	else if (faults & NETIF_ENI_UNLINKED) // else the task ends, and says why itself
-		lose(losses, "%s%s%s of task %s", faults & NETIF_ENI_DOWN ? "link, " : "",
-		     faults & NETIF_ENI_NO_NEIGHBOUR ? "neighbour, " : "",
-		     faults & NETIF_ENI_NO_ROUTE ? "route" : "", task->id);
+		lose(losses, "%s of task %s", faults_text(faults, what), task->id);
 	losses->repaired_enis++;
 }
 

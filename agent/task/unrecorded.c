@@ -52,7 +52,8 @@ int unrecorded_check(const struct engine *engine, struct error *err)
 			buffer_addf(&names, "%s%s", count > 1 ? ", " : "", cell->id);
 	return error_set(err, EAGAIN,
 			 "the database has no record of %u cell%s that may run (%s%s): it was lost "
-			 "or is an old copy. They are left alone and no new task is taken until "
+			 "or is an old copy. They are left alone and no new task or load balancer "
+			 "is taken until "
 			 "each is taken back or ended: penstockctl adopt",
 			 count, count > 1 ? "s" : "", buffer_text(&names),
 			 count > 5 ? ", ..." : "");
@@ -164,6 +165,18 @@ int unrecorded_find(struct engine *engine, struct error *err)
 
 // --- Taken back, or ended ---
 
+static void add_missing(struct fault_list *missing, enum model_kind kind, const char *id)
+{
+	char path[128], message[160];
+
+	snprintf(path, sizeof(path), "/v1/%s/%s", model_kind_path(kind), id);
+	if (fault_list_has(missing, path))
+		return;
+	snprintf(message, sizeof(message), "%s/%s is lost as well: PUT it first",
+		 model_kind_name(kind), id);
+	fault_add(missing, path, message);
+}
+
 // Each object that the task needs and that is lost as well, in the order in which they can be put.
 static void find_missing(struct task *task, struct fault_list *missing)
 {
@@ -172,23 +185,17 @@ static void find_missing(struct task *task, struct fault_list *missing)
 	const struct model_object object = {
 		.kind = MODEL_TASK, .id = task->id, {.task = task->spec}};
 	const struct model_reference *references;
-	char path[128];
 	size_t count;
 
 	model_references(&object, &task->arena, &references, &count);
 	for (size_t k = 0; k < ARRAY_LENGTH(order); k++) {
 		if (order[k] == MODEL_VPC &&
-		    !engine_object(task->engine, MODEL_VPC, task->status.network.vpc_id)) {
-			snprintf(path, sizeof(path), "/v1/vpcs/%s", task->status.network.vpc_id);
-			fault_add(missing, path, "is lost as well: PUT it first");
-		}
-		for (size_t i = 0; i < count; i++) {
-			snprintf(path, sizeof(path), "/v1/%s/%s",
-				 model_kind_path(references[i].kind), references[i].id);
-			if (references[i].kind == order[k] && !fault_list_has(missing, path) &&
+		    !engine_object(task->engine, MODEL_VPC, task->status.network.vpc_id))
+			add_missing(missing, MODEL_VPC, task->status.network.vpc_id);
+		for (size_t i = 0; i < count; i++)
+			if (references[i].kind == order[k] &&
 			    !engine_object(task->engine, order[k], references[i].id))
-				fault_add(missing, path, "is lost as well: PUT it first");
-		}
+				add_missing(missing, order[k], references[i].id);
 	}
 }
 

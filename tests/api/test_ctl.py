@@ -68,6 +68,7 @@ def test_every_verb_explains_itself(verb):
         ("delete task/t web", "task/web"),
         ("ps --filter vpc", "NAME=VALUE"),
         ("ps --filter colour=blue", "NAME=VALUE"),
+        ("ps --filter status=bogus", "a state"),
         ("wait t --for SLEEPING", "SLEEPING"),
         ("drops sg/web", "vpc/ID"),
         ("subnet A", "named A"),
