@@ -167,14 +167,12 @@ int unrecorded_find(struct engine *engine, struct error *err)
 
 static void add_missing(struct fault_list *missing, enum model_kind kind, const char *id)
 {
-	char path[128], message[160];
+	char path[128];
 
 	snprintf(path, sizeof(path), "/v1/%s/%s", model_kind_path(kind), id);
 	if (fault_list_has(missing, path))
 		return;
-	snprintf(message, sizeof(message), "%s/%s is lost as well: PUT it first",
-		 model_kind_name(kind), id);
-	fault_add(missing, path, message);
+	fault_add(missing, path, "%s/%s is lost as well: PUT it first", model_kind_name(kind), id);
 }
 
 // Each object that the task needs and that is lost as well, in the order in which they can be put.
